@@ -1,0 +1,1 @@
+"""Anything in, Chakra execution graphs out: one module or folder a source."""

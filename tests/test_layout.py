@@ -1,0 +1,75 @@
+"""The shape of the package: what is installed, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("proto", "traces", "converters", "replay")
+MAY_IMPORT = {
+    "proto": {"proto"},
+    "traces": {"proto", "traces"},
+    "converters": {"proto", "traces", "converters"},
+    "replay": {"proto", "traces", "replay"},
+}
+KNOWS_BOTH = {"replay/cli.py", "replay/open_workload.py"}
+
+
+def sources() -> list[Path]:
+    return sorted(
+        path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if "samples" not in path.parts
+    )
+
+
+def imported_folders(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "chakrasim":
+                names = [f"chakrasim.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("chakrasim.")}
+    return found
+
+
+def test_every_folder_with_code_is_listed_as_a_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    folders = {
+        "chakrasim." + str(init.parent.relative_to(ROOT)).replace("/", ".")
+        for folder in FOLDERS
+        for init in (ROOT / folder).rglob("__init__.py")
+    }
+    assert listed == folders
+
+
+def test_imports_go_one_way() -> None:
+    for path in sources():
+        name = str(path.relative_to(ROOT))
+        allowed = set(FOLDERS) if name in KNOWS_BOTH else MAY_IMPORT[path.relative_to(ROOT).parts[0]]
+        assert imported_folders(path) <= allowed, name
+
+
+def test_no_module_lies_in_the_root() -> None:
+    assert not list(ROOT.glob("*.py"))
+
+
+def test_no_source_file_grows_past_four_hundred_lines() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in sources() if (n := len(p.read_text().splitlines())) > 400}
+    long.pop("proto/execution_graph_pb2.py", None)
+    assert not long
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    heavy = ("numpy", "numba", "networkx", "google.protobuf", "rich")
+    program = f"import sys, chakrasim.replay.cli; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

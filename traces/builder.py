@@ -1,0 +1,184 @@
+"""The one way to make an `ExecutionGraph`: converters, generators, readers and tests all end here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph
+
+
+class StringTable:
+    """Gives each distinct string the next small number."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        return self.index.setdefault(text, len(self.index))
+
+    def names(self) -> tuple[str, ...]:
+        """The strings in the order of their numbers."""
+        return tuple(self.index)
+
+
+class GraphBuilder:
+    """Collects nodes one by one; `build` turns them into columns.
+
+    Adding is O(1), building O(n + m log m).
+
+    >>> from chakrasim.traces.graph import NodeKind
+    >>> builder = GraphBuilder(rank=0)
+    >>> first = builder.add(NodeKind.COMP, "gemm", duration_ps=5_000_000)
+    >>> second = builder.add(NodeKind.COMP, "relu", duration_ps=1_000_000, after=[first])
+    >>> builder.build()
+    <ExecutionGraph rank 0: 2 nodes, 1 edges>
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        groups: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self.rank = rank
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        self.groups = {name: tuple(ranks) for name, ranks in (groups or {}).items()}
+        self._nodes: list[tuple[int, ...]] = []
+        self._names = StringTable()
+        self._group_names = StringTable()
+        self._lane_names = StringTable()
+        self._dtypes = StringTable()
+        self._edges: list[tuple[int, int, bool]] = []
+        self._attrs: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def add(
+        self,
+        kind: int,
+        name: str,
+        *,
+        duration_ps: int = 0,
+        start_ps: int = -1,
+        is_cpu: bool = False,
+        lane: str | None = None,
+        ops: int = -1,
+        tensor_bytes: int = -1,
+        comm_kind: int = -1,
+        comm_bytes: int = -1,
+        group: str | None = None,
+        peer: int = -1,
+        tag: int = -1,
+        dtype: str | None = None,
+        after: Iterable[int] = (),
+        control_after: Iterable[int] = (),
+        attrs: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Add a node and return its row, which is also its id.
+
+        `after` and `control_after` are rows, of nodes already added or still to come. A `lane` of None leaves
+        the choice to the replay, "" occupies nothing. See `ExecutionGraph` for the columns.
+        """
+        row = len(self._nodes)
+        lane_id = DEFAULT_LANE if lane is None else self._lane_names(lane) if lane else NO_LANE
+        self._nodes.append(
+            (
+                int(kind),
+                self._names(name),
+                duration_ps,
+                start_ps,
+                ops,
+                tensor_bytes,
+                int(comm_kind),
+                comm_bytes,
+                self._group_names(group) if group else -1,
+                peer,
+                tag,
+                lane_id,
+                is_cpu,
+                self._dtypes(dtype) if dtype else -1,
+            )
+        )
+        for parent in after:
+            self._edges.append((row, parent, False))
+        for parent in control_after:
+            self._edges.append((row, parent, True))
+        if attrs:
+            self._attrs[row] = dict(attrs)
+        return row
+
+    def add_edge(self, parent: int, child: int, *, control: bool = False) -> None:
+        """Make `child` wait for `parent`; both are rows."""
+        self._edges.append((child, parent, control))
+
+    def build(self) -> ExecutionGraph:
+        """Freeze the nodes into columns.
+
+        Raises IndexError for an edge to a row that was never added: a mistake of the caller's.
+        """
+        n = len(self._nodes)
+        columns = list(zip(*self._nodes, strict=True)) if n else [()] * 14
+        edges = np.array(self._edges, dtype=np.int64).reshape(-1, 3)
+        offsets, parents, is_control = csr_edges(n, edges[:, 0], edges[:, 1], edges[:, 2] != 0)
+        attrs = self._attrs
+
+        def int64(index: int) -> NDArray[np.int64]:
+            return np.array(columns[index], dtype=np.int64)
+
+        def int32(index: int) -> NDArray[np.int32]:
+            return np.array(columns[index], dtype=np.int32)
+
+        return ExecutionGraph(
+            rank=self.rank,
+            ids=np.arange(n, dtype=np.uint64),
+            kinds=np.array(columns[0], dtype=np.int8),
+            name_ids=int32(1),
+            names=self._names.names(),
+            durations_ps=int64(2),
+            starts_ps=int64(3),
+            ops=int64(4),
+            tensor_bytes=int64(5),
+            comm_kinds=np.array(columns[6], dtype=np.int8),
+            comm_bytes=int64(7),
+            group_ids=int32(8),
+            group_names=self._group_names.names(),
+            peers=int32(9),
+            tags=int64(10),
+            lanes=int32(11),
+            lane_names=self._lane_names.names(),
+            is_cpu=np.array(columns[12], dtype=np.bool_),
+            dtype_ids=np.array(columns[13], dtype=np.int8),
+            dtypes=self._dtypes.names(),
+            parent_offsets=offsets,
+            parents=parents,
+            parent_is_control=is_control,
+            groups=self.groups,
+            metadata=self.metadata,
+            read_attributes=lambda row: dict(attrs.get(row, {})),
+        )
+
+
+def csr_edges(
+    n: int, children: NDArray[np.int64], parents: NDArray[np.int64], is_control: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
+    """Sort edges by (child, parent) and merge repeated ones; one that is both data and control is data.
+
+    Returns offsets [n + 1], parents [m] and is_control [m]. O(m log m).
+    """
+    if len(parents) and (parents.min() < 0 or parents.max() >= n):
+        raise IndexError(f"an edge names a row outside 0..{n - 1}")
+    key = children * max(n, 1) + parents
+    order = np.lexsort((is_control, key))
+    key = key[order]
+    first = np.ones(len(key), dtype=np.bool_)
+    first[1:] = key[1:] != key[:-1]
+    chosen = order[first]
+    offsets = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(np.bincount(children[chosen], minlength=n), out=offsets[1:])
+    return offsets, parents[chosen].astype(np.int32), is_control[chosen]

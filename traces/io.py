@@ -1,0 +1,162 @@
+"""Reading and writing one Chakra file: `.et`, `.et.gz`, or Chakra's JSON forms."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from chakrasim.proto import execution_graph_pb2 as schema
+from chakrasim.proto.framing import FramingError, frame_records, split_records
+from chakrasim.traces.decode import graph_from_messages
+from chakrasim.traces.encode import messages_from_graph
+from chakrasim.traces.errors import TraceError
+from chakrasim.traces.graph import ExecutionGraph
+
+GZIP_MAGIC = b"\x1f\x8b"
+_RANK_IN_NAME = re.compile(r"\.(\d+)\.(?:et|json)(?:\.gz)?$")
+
+
+def rank_in_name(path: Path) -> int | None:
+    """The rank that a file name like `name.3.et` states, if it states one."""
+    match = _RANK_IN_NAME.search(path.name)
+    return int(match.group(1)) if match else None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unpacked if it is gzipped, whatever its name says.
+
+    Raises TraceError for a gzip stream that is cut or broken.
+    """
+    data = path.read_bytes()
+    if not data.startswith(GZIP_MAGIC):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TraceError(f"{path}: the gzip stream is cut or broken ({error}); copy the file again") from None
+
+
+def read_graph(
+    path: str | os.PathLike[str],
+    rank: int | None = None,
+    *,
+    drop_unknown_dependencies: bool = False,
+) -> ExecutionGraph:
+    """Read one rank's graph. The rank comes from the argument, the file's name or its metadata, else 0.
+
+    The graph is not checked yet: see `chakrasim.traces.check`. Raises TraceError if the file isn't
+    a Chakra file or ends too early, OSError if it can't be opened.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    if not data:
+        raise TraceError(f"{path}: the file is empty; expected a Chakra execution graph")
+    if data.lstrip()[:1] in (b"{", b"["):
+        from chakrasim.traces.jsonform import messages_from_json
+
+        metadata, nodes = messages_from_json(data, str(path))
+        read_node, records = None, None
+    else:
+        metadata, nodes, spans = _parse_records(data, path)
+
+        def read_node(position: int) -> Any:
+            start, end = spans[position]
+            return schema.Node.FromString(data[start:end])
+
+        def records() -> bytes:
+            return data
+
+    if not nodes:
+        raise TraceError(f"{path}: the file has no nodes, only metadata; a rank needs at least one")
+    if rank is None:
+        rank = rank_in_name(path)
+    if rank is None:
+        rank = next((a.int64_val for a in metadata.attr if a.name == "rank"), 0)
+    return graph_from_messages(
+        rank,
+        metadata,
+        nodes,
+        read_node=read_node,
+        records=None if drop_unknown_dependencies else records,
+        drop_unknown_dependencies=drop_unknown_dependencies,
+    )
+
+
+def _parse_records(data: bytes, path: Path) -> tuple[Any, list[Any], list[tuple[int, int]]]:
+    what = _looks_like(data)
+    if what:
+        raise TraceError(f"{path}: this is {what}, not a Chakra execution graph")
+    try:
+        spans = list(split_records(data))
+    except FramingError as error:
+        raise TraceError(f"{path}: {error}; the file is cut, or not a Chakra execution graph") from None
+    number = 0
+    try:
+        start, end = spans[0]
+        metadata = schema.GlobalMetadata.FromString(data[start:end])
+        parse = schema.Node.FromString
+        nodes = []
+        for number, (start, end) in enumerate(spans[1:], 1):  # noqa: B007
+            nodes.append(parse(data[start:end]))
+    except DecodeError:
+        what = f"node record {number}" if number else "the first record (GlobalMetadata)"
+        raise TraceError(
+            f"{path}: byte {start}: {what} can't be parsed; the file is damaged, or not a Chakra "
+            "execution graph"
+        ) from None
+    return metadata, nodes, spans[1:]
+
+
+def _looks_like(data: bytes) -> str | None:
+    for magic, what in (
+        (b"\x89PNG", "a PNG picture"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"%PDF", "a PDF document"),
+        (b"\x7fELF", "a program"),
+        (b"SQLite format 3", "an SQLite database"),
+    ):
+        if data.startswith(magic):
+            return what
+    return None
+
+
+def write_graph(graph: ExecutionGraph, path: str | os.PathLike[str]) -> None:
+    """Write a graph as `.et`, gzipped if the name ends in `.gz`.
+
+    A graph that was read from an `.et` file is written with the bytes that were read, so nothing
+    unknown to us is lost. The file appears under its name only when it is complete.
+    """
+    path = Path(path)
+    if graph.records is not None:
+        data = graph.records()
+    else:
+        data = frame_records(m.SerializeToString() for m in messages_from_graph(graph))
+    if path.suffix == ".gz":
+        data = gzip.compress(data, compresslevel=6, mtime=0)
+    write_bytes_atomically(path, data)
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary name in the same folder, then rename: never a half-written file."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
