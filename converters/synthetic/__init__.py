@@ -1,0 +1,1 @@
+"""Workloads made from a description instead of a recording."""

@@ -1,0 +1,49 @@
+"""A workload in which all ranks run one collective, any number of times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chakrasim.traces.builder import GraphBuilder
+from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.units import us_to_ps
+from chakrasim.traces.workload import Workload
+
+ROOTED = (CommKind.REDUCE, CommKind.BROADCAST, CommKind.GATHER, CommKind.SCATTER)
+
+
+def generate_collective(
+    kind: CommKind, size_bytes: int, ranks: int, repeat: int = 1, compute_us: float = 0
+) -> Workload:
+    """`repeat` collectives one after the other, each after `compute_us` of compute if that isn't 0.
+
+    `size_bytes` is what a rank gives: its shard for an all-gather or gather, its whole buffer otherwise.
+    Rooted kinds have rank 0 as their root. All ranks share the columns of one graph. Raises ConfigError
+    for numbers that can't be.
+
+    >>> len(generate_collective(CommKind.ALL_REDUCE, 64_000_000, ranks=8, repeat=3))
+    24
+    """
+    for what, value, least in (("size", size_bytes, 0), ("ranks", ranks, 1), ("repeat", repeat, 1)):
+        if value < least:
+            raise ConfigError(f"{what} is {value}; expected {least} or more")
+    if not 0 <= compute_us < float("inf"):
+        raise ConfigError(f"the compute time is {compute_us} us; expected 0 or more")
+    builder = GraphBuilder(0, metadata={"source": "chakrasim generate collective"})
+    last: list[int] = []
+    for _ in range(repeat):
+        if compute_us:
+            last = [builder.add(NodeKind.COMP, "compute", duration_ps=us_to_ps(compute_us), after=last)]
+        node = builder.add(
+            NodeKind.COLL,
+            kind.label,
+            comm_kind=kind,
+            comm_bytes=0 if kind == CommKind.BARRIER else size_bytes,
+            peer=0 if kind in ROOTED else -1,
+            after=last,
+        )
+        last = [node]
+    graph = builder.build()
+    graph.children()  # once, for all ranks
+    return Workload.from_graphs({rank: replace(graph, rank=rank) for rank in range(ranks)}, name=kind.label)

@@ -1,0 +1,123 @@
+"""The machine a workload is replayed on: everything physical, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from math import prod
+from pathlib import Path
+
+from chakrasim.traces.errors import ConfigError, UnknownName
+from chakrasim.traces.graph import CommKind
+
+DEFAULT_MACHINE = "ethernet-10g"
+"""Where nothing else is asked for: hosts like those the bundled sample was recorded on."""
+
+TOPOLOGIES = ("ring", "fully_connected", "switch")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of the network. The first varies fastest with the rank number."""
+
+    name: str
+    topology: str
+    """One of `TOPOLOGIES`: neighbours in a ring, a link for every pair, or one switch in the middle."""
+    size: int | None
+    """Ranks along the dimension; None, of the last only, is as many as the workload needs."""
+    bandwidth_Bps: float
+    """Of each link, in each direction, bytes a second. A rank has one link to a switch, two in a ring."""
+    latency_ps: int
+    """Of each link; a message through a switch takes two."""
+
+
+@dataclass(frozen=True, eq=False)
+class Accelerator:
+    """What one rank computes with."""
+
+    name: str
+    peak_flops: Mapping[str, float]
+    """Operations a second by data type; the first is used where a node states none."""
+    memory_Bps: float
+    memory_bytes: int
+    launch_overhead_ps: int
+    """What every device node costs in the roofline besides its operations and bytes."""
+
+
+@dataclass(frozen=True)
+class RemoteMemory:
+    """Memory behind a link of its own, for memory nodes."""
+
+    bandwidth_Bps: float
+    latency_ps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """Accelerators, the network between them, and how collectives use it."""
+
+    name: str
+    source: str
+    accelerator: Accelerator
+    dimensions: tuple[Dimension, ...]
+    algorithms: Mapping[CommKind, tuple[str, ...]]
+    """For each kind one name of `collectives.ALGORITHMS` a dimension."""
+    cycle_ps: int = 1
+    """Every cost is rounded down to whole cycles."""
+    remote_memory: RemoteMemory | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Ranks it has; None if it grows with the workload."""
+        sizes = [dimension.size for dimension in self.dimensions]
+        return None if None in sizes else prod(size for size in sizes if size is not None)
+
+    def sized_for(self, world_size: int) -> Machine:
+        """The same machine with every size known, large enough for so many ranks.
+
+        Raises ConfigError if it is too small.
+        """
+        if self.size is not None:
+            if self.size < world_size:
+                sizes = " x ".join(str(dimension.size) for dimension in self.dimensions)
+                raise ConfigError(
+                    f"machine {self.name!r} has {self.size} ranks ({sizes}), the workload has {world_size}; "
+                    "make a dimension larger, or the last one 'size: any'"
+                )
+            return self
+        inner = prod(dimension.size or 1 for dimension in self.dimensions[:-1])
+        last = replace(self.dimensions[-1], size=max(1, -(-world_size // inner)))
+        return replace(self, dimensions=(*self.dimensions[:-1], last))
+
+
+def machine_names() -> list[str]:
+    """Names of the machines in the catalogue."""
+    return sorted(path.stem for path in _catalogue().iterdir() if path.suffix == ".yaml")
+
+
+def machine_path(name_or_path: str) -> Path:
+    """The file of a machine of the catalogue, or the path itself.
+
+    Raises UnknownName for something that is neither a name of the catalogue nor looks like a path.
+    """
+    if name_or_path in machine_names():
+        return _catalogue() / f"{name_or_path}.yaml"
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    raise UnknownName("machine", name_or_path, machine_names())
+
+
+def load_machine(name_or_path: str) -> Machine:
+    """A machine of the catalogue by its name, or one from a YAML file (`docs/machine-file.md`).
+
+    Raises ConfigError for anything in the file that can't be right, OSError if it can't be opened.
+    """
+    from chakrasim.replay.machine_file import read_machine
+
+    return read_machine(machine_path(name_or_path))
+
+
+def _catalogue() -> Path:
+    return Path(str(resources.files("chakrasim.replay"))) / "machines"

@@ -1,0 +1,1 @@
+"""What messages between two ranks cost on the machine's links."""
