@@ -63,7 +63,8 @@ def messages_from_json(data: bytes, source: str) -> tuple[Any, list[Any]]:
             documents = documents[1:]
         return metadata, [json_format.ParseDict(d, schema.Node()) for d in documents]
     except json_format.ParseError as error:
-        raise TraceError(f"{source}: not a Chakra execution graph: {error}") from None
+        reason = " ".join(str(error).split())
+        raise TraceError(f"{source}: not a Chakra execution graph: {reason}") from None
 
 
 def _documents(data: bytes, source: str) -> list[Any]:

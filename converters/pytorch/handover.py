@@ -1,0 +1,92 @@
+"""The backward pass: autograd's threads take over from the thread that called `backward`, and hand back.
+
+On a GPU, backward operators run on a thread of the autograd engine while the caller waits inside
+`backward`, where the profiler records nothing: a gap. Only the plain case is linked: the caller is idle,
+the engine's thread is idle when that gap begins and when it ends, and in between it evaluates backward
+functions. Then the engine's work waits for the caller's last piece, and what the caller does after it
+waits for the engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chakrasim.converters.pytorch.host import GAP, Pieces
+from chakrasim.converters.pytorch.kineto import Recording
+
+_ENGINE = "autograd::engine::evaluate_function"
+_SHARE = 0.01
+"""A thread is the engine's if more than this part of its operators evaluate backward functions."""
+_SHORTEST_NS = 20_000
+"""Gaps of the caller shorter than this aren't looked into."""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """`thread` only waits in [begin_ns, end_ns), for the piece of `source` that ends at `end_ns`."""
+
+    thread: int
+    begin_ns: int
+    end_ns: int
+    source: int
+
+
+def find_handovers(recording: Recording, pieces: Pieces) -> list[Handover]:
+    """Hand-overs from the busiest other thread to autograd's threads and back."""
+    is_engine_name = np.array([name.startswith(_ENGINE) for name in recording.names], dtype=np.bool_)
+    events = np.unique(pieces.event[pieces.event != GAP])
+    events = events[~recording.host.is_call[events]]
+    if not len(events):
+        return []
+    names = recording.host.name_id[events]
+    threads = recording.host.thread[events]
+    operators = np.bincount(threads, minlength=len(recording.threads))
+    evaluations = np.bincount(threads[is_engine_name[names]], minlength=len(recording.threads))
+    is_engine = evaluations > _SHARE * operators
+    caller = int(np.where(is_engine, 0, operators).argmax())
+    if is_engine[caller] or not is_engine.any() or not operators[caller]:
+        return []
+    engines = np.flatnonzero(is_engine).tolist()
+    low, high = pieces.bounds(caller)
+    length = pieces.end_ns[low:high] - pieces.start_ns[low:high]
+    gaps = low + np.flatnonzero((pieces.event[low:high] == GAP) & (length >= _SHORTEST_NS))
+    return [
+        handover
+        for engine in engines
+        for gap in gaps.tolist()
+        for handover in _take_over(recording, pieces, caller, int(engine), gap, is_engine_name)
+    ]
+
+
+def _take_over(
+    recording: Recording,
+    pieces: Pieces,
+    caller: int,
+    engine: int,
+    gap: int,
+    is_engine_name: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+) -> list[Handover]:
+    """The two hand-overs around a gap of the caller, or none."""
+    begin, end = int(pieces.start_ns[gap]), int(pieces.end_ns[gap])
+    low, high = pieces.bounds(engine)
+    first = low + int(np.searchsorted(pieces.end_ns[low:high], begin, side="right"))
+    last = low + int(np.searchsorted(pieces.end_ns[low:high], end, side="right"))
+    if first >= high or pieces.event[first] != GAP or pieces.end_ns[first] >= end:
+        return []  # busy when the gap begins, or nothing starts in it
+    if last < high:
+        if pieces.event[last] != GAP:
+            return []  # busy when the gap ends
+        finished = int(pieces.start_ns[last])
+    else:
+        finished = int(pieces.end_ns[high - 1])
+    inside = pieces.event[first:last]
+    inside = inside[inside != GAP]
+    if finished <= begin or not is_engine_name[recording.host.name_id[inside]].any():
+        return []
+    handovers = []
+    if gap > 0 and pieces.thread[gap - 1] == caller:
+        handovers.append(Handover(engine, int(pieces.start_ns[first]), begin, caller))
+    handovers.append(Handover(caller, begin, finished, engine))
+    return handovers

@@ -1,0 +1,117 @@
+"""A profiler trace's JSON, plain or gzipped, in pieces: a large file's events never exist all at once.
+
+Parsed whole, the Python objects of an event take five to ten times its text. So a large document is cut at
+the borders between events (`},` then `{`) every few megabytes and each part parsed by orjson on its own. A
+border could also stand inside an event; such a part isn't JSON by itself, and is grown to the next border.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from chakrasim.traces.errors import TraceError
+
+PIECE_BYTES = 16_000_000
+_BORDER = re.compile(rb"\}\s*,(?=\s*\{)")
+_EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
+_LAST_EVENT = re.compile(rb"\}\s*\]")
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content, unpacked if it is gzipped. Raises TraceError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TraceError(f"{path}: can't be read ({error.strerror or error})") from None
+    if not data:
+        raise TraceError(f"{path}: is empty; expected a PyTorch profiler trace (Kineto JSON)")
+    if data.startswith(_GZIP_MAGIC):
+        try:
+            return gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise TraceError(
+                f"{path}: the gzip stream is damaged or cut off ({error}); copy or record it again"
+            ) from None
+    return data
+
+
+def read_document(path: Path, piece_bytes: int = PIECE_BYTES) -> tuple[dict[str, Any], Iterator[list[Any]]]:
+    """Everything but the events, and the events in batches.
+
+    Raises TraceError, from the iterator too, for what isn't the JSON of a profiler trace.
+    """
+    data = read_bytes(path)
+    opening = _EVENTS.search(data, 0, 1_000_000) if len(data) > 2 * piece_bytes else None
+    if opening is None:
+        return _read_whole(path, data)
+    closing = _closing_bracket(data, opening.end())
+    head, tail = data[: opening.end()], data[closing:]
+    try:
+        document = orjson.loads(head + tail)
+        header = {key: value for key, value in document.items() if key != "traceEvents"}
+    except orjson.JSONDecodeError:
+        # the last bracket isn't the events' own, or the file is cut off: the whole tells which
+        return _read_whole(path, data)
+    return header, _pieces(path, data, opening.end(), closing, piece_bytes)
+
+
+def _closing_bracket(data: bytes, begin: int) -> int:
+    """Where the events' list ends: the last bracket that closes a list of objects."""
+    last = -1
+    for match in _LAST_EVENT.finditer(data, max(begin, len(data) - 1_000_000)):
+        last = match.end() - 1
+    return last if last >= 0 else len(data)
+
+
+def _pieces(path: Path, data: bytes, begin: int, end: int, piece_bytes: int) -> Iterator[list[Any]]:
+    start = begin
+    while start < end:
+        stop = min(start + piece_bytes, end)
+        while True:
+            border = _BORDER.search(data, stop, end)
+            stop = border.start() + 1 if border else end
+            try:
+                events = orjson.loads(b"[" + data[start:stop] + b"]")
+                break
+            except orjson.JSONDecodeError as error:
+                if border is None:
+                    raise TraceError(_broken(path, error, start)) from None
+        yield events
+        start = border.end() if border else end
+
+
+def _read_whole(path: Path, data: bytes) -> tuple[dict[str, Any], Iterator[list[Any]]]:
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise TraceError(_broken(path, error)) from None
+    header: dict[str, Any] = {}
+    events = document
+    if isinstance(document, dict):
+        events = document.pop("traceEvents", None)
+        header = document
+        if events is None and "nodes" in document:
+            raise TraceError(
+                f"{path}: is a host execution trace (ExecutionTraceObserver); "
+                "expected the profiler's own trace, from export_chrome_trace"
+            )
+        if events is None:
+            raise TraceError(f"{path}: has no 'traceEvents'; expected a PyTorch profiler trace")
+    if not isinstance(events, list):
+        raise TraceError(f"{path}: its events are {type(events).__name__}, expected a list of objects")
+    if not events:
+        raise TraceError(f"{path}: has no events")
+    return header, iter([events])
+
+
+def _broken(path: Path, error: orjson.JSONDecodeError, offset: int = 0) -> str:
+    where = f"{error.msg} near byte {offset + error.pos}" if offset else str(error)
+    return f"{path}: isn't complete JSON ({where}); was it cut off while it was written or copied?"

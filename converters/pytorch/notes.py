@@ -1,0 +1,74 @@
+"""What was assumed or not understood in a conversion, counted, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from chakrasim.converters.pytorch.communication import Communication
+from chakrasim.converters.pytorch.delays import AFTER_NOTHING, Delays
+from chakrasim.converters.pytorch.device import Works
+from chakrasim.converters.pytorch.gloo import JobGroups
+from chakrasim.converters.pytorch.groups import Groups
+from chakrasim.traces.units import PS_PER_NS, format_time
+
+_UNEXPLAINED_NS = 50_000
+"""A device start this much later than anything recorded explains is counted."""
+
+
+def communication_notes(communications: Mapping[int, Communication], groups: Groups) -> list[str]:
+    """About kinds, sizes and groups."""
+    notes = []
+    problems = Counter(c.problem for c in communications.values() if c.problem)
+    for problem, count in sorted(problems.items()):
+        notes.append(
+            f"{count} of {len(communications)} communications not understood: {problem}; "
+            "they keep their recorded duration"
+        )
+    if groups.assumed_world:
+        notes.append(f"{groups.assumed_world} collectives name no process group; taken as the whole world's")
+    return notes
+
+
+def device_notes(works: Works, delays: Delays, counts: Mapping[str, int]) -> list[str]:
+    """About launches, starts and order on the device."""
+    notes = []
+    is_device = np.arange(len(works)) < works.device_count
+    orphans = int(np.count_nonzero(is_device & (works.launch < 0)))
+    if orphans:
+        notes.append(f"{orphans} of {works.device_count} device operations have no recorded launch")
+    has_cause = np.array(delays.after, dtype=np.int64) != AFTER_NOTHING
+    late = is_device & has_cause & (delays.length_ns > _UNEXPLAINED_NS)
+    if late.any():
+        total_ps = int(delays.length_ns[late].sum()) * PS_PER_NS
+        notes.append(
+            f"{int(late.sum())} device operations start over 50 us later than anything recorded explains, "
+            f"{format_time(total_ps)} in all"
+        )
+    if works.partial_overlaps:
+        notes.append(
+            f"{works.partial_overlaps} device operations overlap the one before on their stream; "
+            "they start when it ends"
+        )
+    dropped = counts.get("contradicted event waits", 0)
+    if dropped:
+        notes.append(f"{dropped} event waits dropped: the work they seem to wait for ended later")
+    return notes
+
+
+def gloo_notes(works: Works, job_groups: JobGroups, missed_waits: int) -> list[str]:
+    """About gloo's jobs."""
+    notes = []
+    if missed_waits:
+        notes.append(f"{missed_waits} blocking gloo operations end where no wait was recorded")
+    if works.jobs and not job_groups.is_certain:
+        notes.append(
+            "gloo records no process groups and the trace leaves several ways to assign them; "
+            "the first that fits was taken"
+        )
+    orphans = int(np.count_nonzero(works.launch[works.device_count :] < 0))
+    if orphans:
+        notes.append(f"{orphans} of {len(works.jobs)} gloo jobs have no recorded operator that issued them")
+    return notes

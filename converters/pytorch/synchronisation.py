@@ -1,0 +1,191 @@
+"""Who waits for the device: streams for events of other streams, host calls for what they synchronise with.
+
+`cuda_sync` records say it exactly; most traces have none. Then an event wait is paired with the record
+before it on the same thread, and a host call with the work whose recorded end falls inside the call. What
+the recording contradicts is dropped, never bent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from chakrasim.converters.pytorch.calls import Call, call_of
+from chakrasim.converters.pytorch.device import StreamOrder, Works
+from chakrasim.converters.pytorch.kineto import Ints, Recording
+
+TOLERANCE_NS = 2_000
+"""Host and device clocks disagree by up to this much."""
+_WAKE_NS = 20_000
+"""A call that waited returns this soon after what it waited for, where nothing else tells that it did
+wait.
+"""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A thread did nothing but wait in [begin_ns, end_ns); what it does next depends on `works`."""
+
+    thread: int
+    begin_ns: int
+    end_ns: int
+    works: tuple[int, ...]
+
+
+class Synchronisation:
+    """Looks through the calls of one recording once, in time order."""
+
+    def __init__(self, recording: Recording, works: Works, launched_ns: Ints) -> None:
+        self.recording = recording
+        self.works = works
+        self.order = StreamOrder(works)
+        self.launched_ns = launched_ns
+        self.counts: Counter[str] = Counter()
+        self.stream_edges: list[tuple[int, int]] = []
+        """(source work, waiting work)"""
+        self.waits: list[Wait] = []
+        device_streams = len(recording.streams)
+        self.streams = range(device_streams)
+        self.stream_index = {number: k for k, (_, number) in enumerate(recording.streams)}
+        self.start_of_correlation = (
+            {
+                int(recording.host.correlation[row]): int(recording.host.start_ns[row])
+                for row in np.flatnonzero(recording.host.correlation >= 0)
+            }
+            if recording.sync_records
+            else {}
+        )
+        self._run()
+
+    def _run(self) -> None:
+        host, works = self.recording.host, self.works
+        what_by_name = [call_of(name) for name in self.recording.names]
+        is_interesting = np.array([w is not None for w in what_by_name], dtype=np.bool_)
+        # calls that order something, and launches, each thread's in time order
+        first_work: dict[int, int] = {}
+        for row in range(works.device_count - 1, -1, -1):
+            if works.launch[row] >= 0:
+                first_work[int(works.launch[row])] = row
+        is_listed = host.is_call & is_interesting[host.name_id] if len(host) else host.is_call
+        is_listed[list(first_work)] = True
+        rows = np.flatnonzero(is_listed)
+        rows = rows[np.lexsort((host.start_ns[rows], host.thread[rows]))]
+        thread = -1
+        for row in rows.tolist():
+            if host.thread[row] != thread:
+                thread = int(host.thread[row])
+                last_record = -1
+                last_stream = -1
+                waiting: list[tuple[int, int]] = []
+            what = what_by_name[host.name_id[row]]
+            start = int(host.start_ns[row])
+            if what is Call.RECORD_EVENT:
+                last_record = start
+            elif what is Call.STREAM_WAITS:
+                waiting.append((row, last_record if last_record >= 0 else start))
+            elif what is not None:
+                self._host_call(row, what, first_work.get(row, -1), last_stream)
+            if row in first_work:
+                work = first_work[row]
+                last_stream = int(works.stream[work])
+                for wait_row, recorded_ns in waiting:
+                    self._stream_wait(wait_row, recorded_ns, work)
+                waiting = []
+
+    def _stream_wait(self, wait_row: int, recorded_ns: int, work: int) -> None:
+        """A stream wait before the launch of `work`: find what the event stood behind."""
+        host, works = self.recording.host, self.works
+        record = self.recording.sync_records.get(int(host.correlation[wait_row]))
+        if record is not None:
+            waiting = self.stream_index.get(record.stream, -1)
+            awaited = self.stream_index.get(record.awaited_stream, -1)
+            if awaited < 0:
+                return  # nothing of this trace ran there
+            at = self.start_of_correlation.get(record.record_correlation, recorded_ns)
+            source = self.order.last_issued(awaited, at)
+            if waiting >= 0 and waiting != works.stream[work]:
+                work = self._next_on(waiting, int(host.start_ns[wait_row]))
+            self._add_edge(source, work)
+            return
+        candidates = [
+            self.order.last_issued(stream, recorded_ns)
+            for stream in self.streams
+            if stream != works.stream[work]
+        ]
+        candidates = [c for c in candidates if c >= 0]
+        if candidates:
+            self._add_edge(max(candidates, key=lambda c: int(works.issued_ns[c])), work)
+
+    def _next_on(self, stream: int, after_ns: int) -> int:
+        rows, issued = self.order.rows[stream], self.order.issued[stream]
+        at = int(np.searchsorted(issued, after_ns, side="right"))
+        return rows[at] if at < len(rows) else -1
+
+    def _add_edge(self, source: int, work: int) -> None:
+        if source < 0 or work < 0:
+            return
+        if self.works.end_ns[source] > self.works.start_ns[work]:
+            self.counts["contradicted event waits"] += 1
+            return
+        self.counts["event waits"] += 1
+        self.stream_edges.append((source, work))
+
+    def _host_call(self, row: int, what: Call, own_work: int, last_stream: int) -> None:
+        host, works = self.recording.host, self.works
+        start, end = int(host.start_ns[row]), int(host.end_ns[row])
+        if what in (Call.COPY, Call.COPY_PERHAPS):
+            if own_work < 0:
+                return
+            copied = int(works.end_ns[own_work])
+            name = self.recording.names[self.recording.device.name_id[own_work]]
+            blocks = what is Call.COPY or "Pageable" in name or "Paged" in name
+            if blocks and start < copied <= end + TOLERANCE_NS:
+                begin = int(self.launched_ns[own_work])
+                self._add_wait(row, begin, min(copied, end), own_work)
+            return
+        work = self._awaited(row, what, start, end, last_stream)
+        if work >= 0:
+            self._add_wait(row, start, min(int(works.end_ns[work]), end), work)
+
+    def _awaited(self, row: int, what: Call, start: int, end: int, last_stream: int) -> int:
+        """The work whose end a synchronising call waited for, -1 if none ended inside it."""
+        record = self.recording.sync_records.get(int(self.recording.host.correlation[row]))
+        if record is not None and what is Call.SYNC_EVENT:
+            awaited = self.stream_index.get(record.awaited_stream, -1)
+            recorded = self.start_of_correlation.get(record.record_correlation)
+            if awaited < 0 or recorded is None:
+                return -1
+            return self._inside(self.order.last_issued(awaited, recorded), start, end)
+        if record is not None and what is Call.SYNC_STREAM and record.stream in self.stream_index:
+            stream = self.stream_index[record.stream]
+            return self._inside(self.order.last_issued(stream, start), start, end)
+        if what is Call.SYNC_STREAM and last_stream >= 0:
+            found = self._inside(self.order.last_issued(last_stream, start), start, end)
+            if found >= 0:
+                return found
+        if what is Call.SYNC_EVENT:
+            by = end + TOLERANCE_NS
+            found_rows = [self.order.last_ended(stream, by) for stream in self.streams]
+            found_rows = [r for r in found_rows if r >= 0 and self.works.issued_ns[r] < start]
+        else:
+            found_rows = [self.order.last_issued(stream, start) for stream in self.streams]
+        found_rows = [r for r in found_rows if self._inside(r, start, end) >= 0]
+        if not found_rows:
+            return -1
+        latest = max(found_rows, key=lambda r: int(self.works.end_ns[r]))
+        if what is not Call.SYNC_DEVICE and end - self.works.end_ns[latest] > _WAKE_NS:
+            return -1
+        return latest
+
+    def _inside(self, work: int, start: int, end: int) -> int:
+        """The work itself if it ended inside [start, end], else -1."""
+        if work >= 0 and start < self.works.end_ns[work] <= end + TOLERANCE_NS:
+            return work
+        return -1
+
+    def _add_wait(self, row: int, begin: int, end: int, work: int) -> None:
+        thread = int(self.recording.host.thread[row])
+        self.counts["host waits"] += 1
+        self.waits.append(Wait(thread, begin, end, (work,)))

@@ -1,0 +1,93 @@
+"""Host threads become pieces that tile their time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kineto_trace import Nodes, Trace
+
+from chakrasim.traces.graph import NodeKind
+
+LANE = "thread 100"
+
+
+def test_nested_operators_become_stretches_of_the_innermost(tmp_path: Path) -> None:
+    # outer 0..10 with inner 2..5: outer has 2 us before it and 5 us after it
+    nodes = Nodes(Trace().op("outer", 0, 10).op("inner", 2, 3).graph(tmp_path))
+    assert nodes.lane(LANE) == [("outer", 2), ("inner", 3), ("outer", 5)]
+    assert nodes.graph.attributes(nodes.rows("outer")[1])["segment"] == 1
+    assert nodes.parents(nodes.row("inner")) == ["outer"]
+    assert nodes.graph.kinds.tolist() == [NodeKind.COMP] * 3
+    assert nodes.graph.is_cpu.all()
+
+
+def test_gaps_are_host_time_and_threads_begin_at_the_origin(tmp_path: Path) -> None:
+    trace = Trace().op("a", 10, 1).op("b", 14, 1).op("c", 13, 2, tid=200)
+    nodes = Nodes(trace.graph(tmp_path))
+    assert nodes.lane(LANE) == [("a", 1), ("host gap", 3), ("b", 1)]
+    assert nodes.lane("thread 200") == [("host gap", 3), ("c", 2)]
+    assert nodes.graph.starts_ps.min() == 0
+
+
+def test_events_that_overlap_by_rounding_stay_neighbours(tmp_path: Path) -> None:
+    nodes = Nodes(Trace().op("a", 0, 5.001).op("b", 5, 5).graph(tmp_path))
+    assert nodes.lane(LANE) == [("a", 5), ("b", 5)]
+
+
+def test_a_call_that_outlasts_its_operator_ends_with_it(tmp_path: Path) -> None:
+    nodes = Nodes(Trace().op("a", 0, 10).op("b", 2, 20).graph(tmp_path))
+    assert nodes.lane(LANE) == [("a", 2), ("b", 8)]
+
+
+def test_operators_without_own_time_keep_a_node(tmp_path: Path) -> None:
+    nodes = Nodes(Trace().op("outer", 0, 4).op("inner", 0, 4).op("zero", 4, 0).graph(tmp_path))
+    assert sorted(nodes.lane(LANE)) == [("inner", 4), ("outer", 0), ("zero", 0)]
+
+
+def test_annotations_python_frames_and_steps_make_no_nodes(tmp_path: Path) -> None:
+    trace = Trace().op("a", 0, 1).note("mine", 0, 9).note("ProfilerStep#3", 0, 8)
+    trace.event("python_function", "f.py(1): f", 0, 9).event("Trace", "PyTorch Profiler", 0, 9)
+    graph = trace.graph(tmp_path)
+    assert Nodes(graph).lane(LANE) == [("a", 1)]
+    assert graph.metadata["profiler_steps"] == ["ProfilerStep#3"]
+
+
+def test_threads_of_two_processes_with_one_number_have_two_lanes(tmp_path: Path) -> None:
+    trace = Trace().event("cpu_op", "a", 0, 1, 5, 1).event("cpu_op", "b", 0, 1, 5, 2)
+    nodes = Nodes(trace.graph(tmp_path))
+    assert nodes.lane("thread 1/5") == [("a", 1)]
+    assert nodes.lane("thread 2/5") == [("b", 1)]
+
+
+def test_stamps_may_be_text_floats_and_whole_numbers(tmp_path: Path) -> None:
+    trace = Trace().event("Operator", "a", "1000.5", "2.25", "4093687616").op("b", 1003, 1)  # type: ignore[arg-type]
+    nodes = Nodes(trace.graph(tmp_path))
+    assert nodes.lane("thread 4093687616") == [("a", 2.25)]
+    assert nodes.lane(LANE) == [("host gap", 2.5), ("b", 1)]
+
+
+def test_nanoseconds_survive_large_stamps(tmp_path: Path) -> None:
+    # 4.2e12 us with fractions, as recorded with a base time; a double still has 1/1024 us there
+    trace = Trace().op("a", 4212936086896.168, 164.652).op("b", 4212936087060.82, 1.001)
+    assert Nodes(trace.graph(tmp_path)).lane(LANE) == [("a", 164.652), ("b", 1.001)]
+
+
+def backward() -> Trace:
+    """Forward 0..10 on the main thread, backward 15..40 on autograd's, the optimizer at 50."""
+    trace = Trace().op("forward", 0, 10).op("step", 50, 5)
+    return trace.op("autograd::engine::evaluate_function: MmBackward0", 15, 25, tid=200)
+
+
+def test_the_backward_pass_waits_for_the_forward_pass_and_the_optimizer_for_it(tmp_path: Path) -> None:
+    nodes = Nodes(backward().graph(tmp_path))
+    evaluate = "autograd::engine::evaluate_function: MmBackward0"
+    assert nodes.lane("thread 200") == [("host wait", 0), ("host gap", 5), (evaluate, 25)]
+    assert nodes.lane(LANE) == [("forward", 10), ("host wait", 0), ("host gap", 10), ("step", 5)]
+    after_forward, after_backward = nodes.rows("host gap")
+    assert nodes.parents(after_forward) == ["forward", "host wait"]
+    assert nodes.parents(after_backward) == [evaluate, "host wait"]
+
+
+def test_threads_that_are_busy_at_once_hand_nothing_over(tmp_path: Path) -> None:
+    nodes = Nodes(backward().op("other", 38, 8, tid=200).op("also", 39, 5).graph(tmp_path))
+    assert "host wait" not in nodes.graph.names
