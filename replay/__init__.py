@@ -1,0 +1,7 @@
+"""Replay of execution graphs on a machine. Read `simulate.py` first.
+
+```python
+from chakrasim.replay.machine import load_machine
+from chakrasim.replay.simulate import simulate
+```
+"""

@@ -1,0 +1,188 @@
+"""How long everything takes, on whole columns, before the loop starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chakrasim.replay.compute import compute_model
+from chakrasim.replay.compute.measured import Scales
+from chakrasim.replay.kernel import PLAIN, SEND
+from chakrasim.replay.lower import Program, is_marker
+from chakrasim.traces.errors import UnknownName
+from chakrasim.traces.graph import CommKind, Ints, NodeKind
+
+if TYPE_CHECKING:
+    from chakrasim.replay.machine import Machine
+
+NETWORKS = ("analytical", "measured", "shared-ports")
+"""What costs collectives and messages: the machine's links without contention; recorded durations; or as the
+first, but with messages that share the ports of their ranks (`network/shared_ports.py`)."""
+
+ASK_PS = -1
+"""Cost of what the loop has to ask for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What the loop needs to know of time. N nodes, C collectives."""
+
+    durations_ps: Ints
+    """int64[N]: of nodes that end by themselves, and of sends from start to landing."""
+    collectives_ps: Ints
+    """int64[C]: from the last arrival to the end."""
+    notes: tuple[str, ...]
+
+
+def cost(program: Program, machine: Machine, compute: str, network: str, scales: Scales) -> Costs:
+    """Cost every node and collective. All costs are rounded down to whole cycles of the machine.
+
+    Raises UnknownName for an unknown model, ConfigError if the machine is too small for the workload.
+    """
+    if network not in NETWORKS:
+        raise UnknownName("network model", network, NETWORKS)
+    notes: Counter[str] = Counter()
+    durations_ps, recorded_ps = _node_durations(program, machine, compute, scales, notes)
+    pricing = _Pricing(program, machine)
+    is_measured = network == "measured"
+    collectives_ps = _collectives(program, pricing, recorded_ps, is_measured, notes)
+    _messages(program, pricing, durations_ps, recorded_ps, is_measured, notes)
+    cycle_ps = machine.cycle_ps
+    durations_ps -= durations_ps % cycle_ps
+    collectives_ps -= collectives_ps % cycle_ps
+    if network == "shared-ports":
+        durations_ps[program.roles == SEND] = ASK_PS
+    lines = [f"{text} ({count:,} of them)" for text, count in notes.items()]
+    return Costs(durations_ps, collectives_ps, (*lines, *_missing_ranks(program)))
+
+
+def _node_durations(
+    program: Program, machine: Machine, compute: str, scales: Scales, notes: Counter[str]
+) -> tuple[Ints, Ints]:
+    """Durations by the compute model, and as recorded; both int64[N], scaled."""
+    model = compute_model(compute)
+    columns: dict[int, tuple[Ints, Ints, Counter[str]]] = {}
+    for graph in program.workload.graphs.values():
+        if id(graph) not in columns:
+            costs = model(graph, machine)
+            recorded_ps = scales.apply(graph, graph.durations_ps)
+            modelled_ps = scales.apply(graph, costs.durations_ps)
+            durations_ps = np.where(graph.is_communication, recorded_ps, modelled_ps)
+            durations_ps[is_marker(graph.kinds)] = 0
+            columns[id(graph)] = durations_ps, recorded_ps, Counter(costs.notes)
+        notes.update(columns[id(graph)][2])
+    both = [columns[id(graph)] for graph in program.workload.graphs.values()]
+    return np.concatenate([c[0] for c in both]), np.concatenate([c[1] for c in both])
+
+
+class _Pricing:
+    """The machine's analytical costs; its size is checked only when one is asked for."""
+
+    def __init__(self, program: Program, machine: Machine) -> None:
+        self.workload = program.workload
+        self.unsized = machine
+        self.program = program
+
+    @cached_property
+    def machine(self) -> Machine:
+        return self.unsized.sized_for(self.workload.world_size)
+
+    def collectives_ps(self, chosen: Ints) -> Ints:
+        """Costs of these collectives; each distinct one is priced once."""
+        from chakrasim.replay.collectives import collective_ps
+
+        matching = self.program.collectives
+        keys = np.stack([matching.kind, matching.size_bytes, matching.group, matching.root], axis=1)[chosen]
+        distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
+        costs = [
+            collective_ps(self.machine, CommKind(kind), max(size, 0), self.workload.groups[group].ranks, root)
+            for kind, size, group, root in distinct.tolist()
+        ]
+        return np.array(costs, dtype=np.int64)[inverse.reshape(-1)]
+
+    def messages_ps(self, nodes: Ints) -> Ints:
+        """Costs of the messages of these send or receive nodes."""
+        from chakrasim.replay.network.analytical import message_ps
+
+        own, peers, sizes = endpoints(self.program)
+        is_send = self.program.kinds[nodes] == NodeKind.SEND
+        own, peers, sizes = own[nodes], peers[nodes], sizes[nodes]
+        sources, destinations = np.where(is_send, own, peers), np.where(is_send, peers, own)
+        return np.array(message_ps(self.machine, sources, destinations, sizes), dtype=np.int64)
+
+
+def endpoints(program: Program) -> tuple[Ints, Ints, Ints]:
+    """For each node int64[N]: its rank, its peer's rank, and its bytes, absent ones as 0."""
+    graphs = program.workload.graphs.values()
+    peers = np.concatenate([graph.peers for graph in graphs]).astype(np.int64)
+    sizes = np.concatenate([graph.comm_bytes for graph in graphs])
+    return program.ranks.astype(np.int64), peers, np.maximum(sizes, 0)
+
+
+def _collectives(
+    program: Program, pricing: _Pricing, recorded_ps: Ints, is_measured: bool, notes: Counter[str]
+) -> Ints:
+    """int64[C]. Measured: the shortest recording of its members, since the last to arrive doesn't wait."""
+    count = len(program.collectives)
+    costs_ps = np.zeros(count, dtype=np.int64)
+    unpriced = np.ones(count, dtype=np.bool_)
+    if is_measured:
+        offsets, members = program.members()
+        member_ps = recorded_ps[members]
+        # A member without a recorded duration says nothing.
+        member_ps = np.where(member_ps > 0, member_ps, np.iinfo(np.int64).max)
+        if count:
+            costs_ps = np.minimum.reduceat(member_ps, offsets[:-1])
+        unpriced = costs_ps == np.iinfo(np.int64).max
+        _note(notes, unpriced, "collectives without a recorded duration are costed by the network")
+    chosen = np.flatnonzero(unpriced)
+    if len(chosen):
+        costs_ps[chosen] = pricing.collectives_ps(chosen)
+    return costs_ps
+
+
+def _messages(
+    program: Program,
+    pricing: _Pricing,
+    durations_ps: Ints,
+    recorded_ps: Ints,
+    is_measured: bool,
+    notes: Counter[str],
+) -> None:
+    """Fill in the durations of sends, and of receives whose sender isn't in the workload."""
+    sends = np.flatnonzero(program.roles == SEND)
+    priced = np.zeros(len(sends), dtype=np.bool_)
+    if is_measured:
+        partners = program.partners[sends]
+        own, other = recorded_ps[sends], np.where(partners >= 0, recorded_ps[partners], 0)
+        # Each side's recording holds its waiting for the other; 0 says nothing.
+        both = np.where((own > 0) & (other > 0), np.minimum(own, other), np.maximum(own, other))
+        durations_ps[sends] = both
+        priced = both > 0
+        _note(notes, ~priced, "messages without a recorded duration are costed by the network")
+    rest = sends[~priced]
+    lone = np.flatnonzero((program.kinds == NodeKind.RECV) & (program.roles == PLAIN) & (durations_ps == 0))
+    for nodes in (rest, lone):
+        if len(nodes):
+            durations_ps[nodes] = pricing.messages_ps(nodes)
+
+
+def _note(notes: Counter[str], affected: NDArray[np.bool_], text: str) -> None:
+    if affected.any():
+        notes[text] += int(affected.sum())
+
+
+def _missing_ranks(program: Program) -> list[str]:
+    workload = program.workload
+    missing = workload.world_size - len(workload.graphs)
+    if not missing or not (len(program.collectives) or (program.roles == SEND).any()):
+        return []
+    return [
+        f"{missing:,} of {workload.world_size:,} ranks have no trace: they are taken to reach each "
+        "collective with the last rank that has one, and to be ready for each message"
+    ]

@@ -1,0 +1,185 @@
+"""From what a user names (a file, a folder, a prefix, a sample) to a checked workload.
+
+This and `cli.py` are the only places that know both the converters and the replay.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chakrasim.traces.errors import ConfigError, TraceError, UnknownName
+
+if TYPE_CHECKING:
+    from chakrasim.traces.workload import Workload
+
+SAMPLE = "sample:"
+DEFAULT_TRACE = "sample:ddp_transformer"
+"""What is replayed when nothing is named."""
+
+GRAPH_SUFFIXES = (".et", ".et.gz")
+
+Progress = Callable[[int, int, str], None]
+
+
+def sample_names() -> list[str]:
+    """The bundled samples."""
+    return sorted(f.name for f in _samples().iterdir() if f.is_dir() and any(f.glob("*.gz")))
+
+
+def trace_path(name: str) -> Path:
+    """The path that a TRACE argument means: `sample:NAME` is a bundled sample, all else is a path.
+
+    Raises UnknownName for a sample that isn't there.
+    """
+    if not name.startswith(SAMPLE):
+        return Path(name)
+    path = _samples() / name.removeprefix(SAMPLE)
+    if path.name not in sample_names():
+        raise UnknownName("sample", path.name, sample_names())
+    return path
+
+
+def _samples() -> Path:
+    return Path(str(resources.files("chakrasim.traces"))) / "samples"
+
+
+def open_workload(
+    name: str,
+    *,
+    groups_file: str | os.PathLike[str] | None = None,
+    partial: bool = False,
+    drop_unknown_dependencies: bool = False,
+    check: bool = True,
+    progress: Progress | None = None,
+) -> Workload:
+    """Read Chakra graphs, or convert profiler traces, whichever `name` turns out to be.
+
+    A folder that holds both is read as graphs. With `check` off, a workload with problems is returned for
+    looking at. Raises TraceError for what is wrong with a trace, ConfigError for options that don't fit it,
+    OSError for a file that can't be opened.
+    """
+    from chakrasim.traces.check import raise_problems
+    from chakrasim.traces.workload import read_workload
+
+    path = trace_path(name)
+    if is_profiler_input(path):
+        if groups_file is not None:
+            raise ConfigError(
+                f"{path}: a profiler trace names its process groups itself; --groups is for Chakra graphs"
+            )
+        workload = convert_traces(path, partial=partial, progress=progress)
+    elif path.is_dir() and not find_graphs(path):
+        raise TraceError(
+            f"{path}: the folder holds neither Chakra graphs (name.<rank>.et) nor PyTorch profiler traces "
+            "(name.<rank>.json or .json.gz)"
+        )
+    else:
+        workload = read_workload(
+            path,
+            groups_file=groups_file,
+            partial=partial,
+            drop_unknown_dependencies=drop_unknown_dependencies,
+        )
+    if check:
+        raise_problems(workload)
+    return workload
+
+
+def convert_traces(path: Path, *, partial: bool = False, progress: Progress | None = None) -> Workload:
+    """Convert a profiler trace, or a folder with one a rank; see `chakrasim.converters.pytorch`."""
+    from chakrasim.converters.pytorch import convert_pytorch
+
+    return convert_pytorch(path, partial=partial, progress=progress)
+
+
+def is_profiler_input(path: Path) -> bool:
+    """Whether the path is a profiler trace, or a folder with such and without Chakra graphs."""
+    if path.is_dir():
+        files = [] if find_graphs(path) else [f for f in sorted(path.iterdir()) if _may_be_json(f)]
+    else:
+        files = [path] if path.is_file() and not path.name.endswith(GRAPH_SUFFIXES) else []
+    if not files:
+        return False
+    from chakrasim.converters.pytorch import is_profiler_trace
+
+    return any(is_profiler_trace(file) for file in files)
+
+
+def find_graphs(folder: Path) -> list[Path]:
+    """The `.et` and `.et.gz` files of a folder."""
+    return [file for file in sorted(folder.iterdir()) if file.name.endswith(GRAPH_SUFFIXES)]
+
+
+def _may_be_json(file: Path) -> bool:
+    return file.is_file() and file.name.endswith((".json", ".json.gz"))
+
+
+def default_network(trace: str, workload: Workload, machine: str | None) -> str:
+    """Which network model is used where the user names none.
+
+    A trace recorded on a real network, replayed without naming another machine, keeps what it recorded. The
+    bundled sample was recorded between processes of one host, which is not what anyone asks about.
+    """
+    if machine is None and not trace.startswith(SAMPLE) and _has_recorded_communication(workload):
+        return "measured"
+    return "analytical"
+
+
+def _has_recorded_communication(workload: Workload) -> bool:
+    found = False
+    for graph in workload.graphs.values():
+        durations = graph.durations_ps[graph.is_communication]
+        if (durations <= 0).any():
+            return False
+        found = found or len(durations) > 0
+    return found
+
+
+def open_for_inspection(
+    name: str,
+    *,
+    groups_file: str | os.PathLike[str] | None = None,
+    drop_unknown_dependencies: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Workload, list[str]]:
+    """As `open_workload`, but what is wrong with the workload comes back as a list.
+
+    Raises TraceError only where a file can't be read at all.
+    """
+    from chakrasim.traces.check import check_workload
+
+    problems = []
+
+    def read(partial: bool) -> Workload:
+        return open_workload(
+            name,
+            groups_file=groups_file,
+            partial=partial,
+            drop_unknown_dependencies=drop_unknown_dependencies,
+            check=False,
+            progress=progress,
+        )
+
+    try:
+        workload = read(partial=False)
+    except TraceError as error:
+        workload = read(partial=True)
+        problems.append(str(error))
+    return workload, problems + [str(problem) for problem in check_workload(workload)]
+
+
+def plain_name(path: Path) -> str:
+    """What output files are called after an input, without its rank and its suffixes.
+
+    >>> plain_name(Path("runs/step.3.json.gz")), plain_name(Path("runs/step"))
+    ('step', 'step')
+    """
+    name = path.absolute().name
+    for suffix in (".gz", ".json", ".pt.trace"):
+        name = name.removesuffix(suffix)
+    stem, _, rank = name.rpartition(".")
+    return stem if stem and rank.isdigit() else name

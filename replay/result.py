@@ -1,0 +1,263 @@
+"""What a replay found: when each node started and ended, and everything that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chakrasim.replay.deadlock import Deadlock, find_deadlock
+from chakrasim.replay.intervals import covered_ps
+from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
+from chakrasim.replay.lower import Program
+from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
+from chakrasim.traces.units import PS_PER_S
+
+if TYPE_CHECKING:
+    from chakrasim.replay.machine import Machine
+    from chakrasim.traces.workload import Workload
+
+HOST_GAP = "host gap"
+"""Name of nodes that stand for host time between the recorded operators."""
+NOT_UNDERSTOOD = "not understood"
+
+
+@dataclass(frozen=True)
+class RankTimes:
+    """Where one rank's time went. A node's time runs from its start to its end.
+
+    compute + exposed communication + idle = finish, to the picosecond.
+    """
+
+    rank: int
+    finish_ps: int
+    """When its last node ended."""
+    compute_ps: int
+    """Some compute or memory node of the device ran; on a rank without any, of the host but for host gaps."""
+    communication_ps: int
+    """It was in some collective, send or receive, waiting for the others included."""
+    exposed_communication_ps: int
+    """Communication while no compute ran."""
+    waiting_ps: int
+    """Part of communication: in a collective before its last member came, or in a receive before its send."""
+    idle_ps: int
+    """Neither compute nor communication."""
+    host_ps: int
+    """Some compute or memory node of the host ran, host gaps included."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The recording's own span of a rank beside the replay's, over the same nodes."""
+
+    rank: int
+    over: str
+    """Which nodes: "device" or, where the trace has none, "host"."""
+    span_ps: int
+    replayed_ps: int
+
+    @property
+    def error_percent(self) -> float:
+        """How much longer the replay took, in per cent of the recorded span."""
+        return 100 * (self.replayed_ps - self.span_ps) / self.span_ps if self.span_ps else 0.0
+
+
+@dataclass(frozen=True)
+class CollectiveTimes:
+    """All collectives of one kind in one process group, or all messages."""
+
+    kind: str
+    """`CommKind.label`; "send" for messages; "not understood"."""
+    group: str
+    """Name of the process group, empty for messages."""
+    group_size: int
+    count: int
+    size_bytes: int
+    """Of all of them together; for each, what one rank puts in."""
+    time_ps: int
+    """Sum of the times from the last arrival to the end."""
+    waiting_ps: int
+    """Sum over all members of the times from their arrival to the last one."""
+
+    @property
+    def bandwidth_Bps(self) -> float:
+        """Algorithm bandwidth: bytes over time; 0 if there are no bytes or no time."""
+        return self.size_bytes * PS_PER_S / self.time_ps if self.time_ps else 0.0
+
+
+@dataclass(frozen=True)
+class LaneTimes:
+    """One lane of a rank. Nodes on a lane never overlap."""
+
+    rank: int
+    name: str
+    nodes: int
+    busy_ps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Start and end of every node, and what follows from them, worked out when asked for.
+
+    Columns have all ranks' nodes one after the other, N of them; `rows` finds a rank's.
+    """
+
+    program: Program
+    machine: Machine
+    compute: str
+    network: str
+    starts_ps: Ints
+    """int64[N], -1 for a node that never started."""
+    ends_ps: Ints
+    """int64[N], -1 for a node that never ended."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, for people."""
+
+    @property
+    def workload(self) -> Workload:
+        """What was replayed."""
+        return self.program.workload
+
+    def rows(self, rank: int) -> slice:
+        """A rank's part of the columns, in the order of its graph: `result.ends_ps[result.rows(3)]`."""
+        return self.program.rows(rank)
+
+    @cached_property
+    def deadlock(self) -> Deadlock | None:
+        """Why the replay couldn't go on, or None if every node ended."""
+        return find_deadlock(self.program, self.starts_ps, self.ends_ps)
+
+    @property
+    def step_time_ps(self) -> int | None:
+        """When the last node of all ranks ended; None after a deadlock."""
+        return None if (self.ends_ps < 0).any() else int(self.ends_ps.max(initial=0))
+
+    def has_finished(self, rank: int) -> bool:
+        """Whether every node of a rank ended."""
+        return bool((self.ends_ps[self.rows(rank)] >= 0).all())
+
+    @cached_property
+    def arrivals_ps(self) -> Ints:
+        """int64[C]: when the last member of each collective arrived; -1 if not all did."""
+        offsets, members = self.program.members()
+        if not len(self.program.collectives):
+            return np.empty(0, dtype=np.int64)
+        starts_ps = self.starts_ps[members]
+        last_ps = np.maximum.reduceat(starts_ps, offsets[:-1])
+        is_complete = np.minimum.reduceat(starts_ps, offsets[:-1]) >= 0
+        is_complete &= np.diff(offsets) == self.program.expected
+        return np.where(is_complete, last_ps, -1)
+
+    @cached_property
+    def waits_ps(self) -> Ints:
+        """int64[N]: how long each collective waited for its last member, and each receive for its send."""
+        program = self.program
+        waits_ps = np.zeros(len(program), dtype=np.int64)
+        members = np.flatnonzero((program.roles == COLLECTIVE) & (self.ends_ps >= 0))
+        waits_ps[members] = self.arrivals_ps[program.partners[members]] - self.starts_ps[members]
+        receives = np.flatnonzero((program.roles == RECEIVE) & (self.ends_ps >= 0))
+        sent_ps = self.starts_ps[program.partners[receives]]
+        waits_ps[receives] = np.maximum(sent_ps - self.starts_ps[receives], 0)
+        return waits_ps
+
+    def times(self, rank: int) -> RankTimes:
+        """Where a rank's time went; of a rank that didn't finish, as far as it came."""
+        rows, graph = self.rows(rank), self.workload.graphs[rank]
+        starts_ps, ends_ps = self.starts_ps[rows], self.ends_ps[rows]
+        has_ended = ends_ps >= 0
+        is_compute, is_host = compute_and_host(graph)
+        is_communication = graph.is_communication
+
+        def covered(chosen: NDArray[np.bool_]) -> int:
+            chosen = chosen & has_ended
+            return covered_ps(starts_ps[chosen], ends_ps[chosen])
+
+        compute_ps, either_ps = covered(is_compute), covered(is_compute | is_communication)
+        finish_ps = int(ends_ps.max(initial=0))
+        waits_ps = self.waits_ps[rows]
+        waited = (waits_ps > 0) & has_ended
+        return RankTimes(
+            rank=rank,
+            finish_ps=finish_ps,
+            compute_ps=compute_ps,
+            communication_ps=covered(is_communication),
+            exposed_communication_ps=either_ps - compute_ps,
+            waiting_ps=covered_ps(starts_ps[waited], starts_ps[waited] + waits_ps[waited]),
+            idle_ps=finish_ps - either_ps,
+            host_ps=covered(is_host),
+        )
+
+    @cached_property
+    def ranks(self) -> tuple[RankTimes, ...]:
+        """Where each rank's time went, in order of rank."""
+        return tuple(self.times(rank) for rank in self.workload.ranks)
+
+    @cached_property
+    def collectives(self) -> tuple[CollectiveTimes, ...]:
+        """Collectives by process group and kind, then messages; only what has ended."""
+        from chakrasim.replay.report.communication import communication_times
+
+        return communication_times(self)
+
+    @cached_property
+    def lanes(self) -> tuple[LaneTimes, ...]:
+        """Every lane that has nodes, by rank, in the order of the trace."""
+        program = self.program
+        chosen = np.flatnonzero((program.lanes >= 0) & (self.ends_ps >= 0))
+        lanes = program.lanes[chosen]
+        count = len(program.lane_names)
+        nodes = np.bincount(lanes, minlength=count)
+        busy_ps = np.zeros(count, dtype=np.int64)
+        np.add.at(busy_ps, lanes, self.ends_ps[chosen] - self.starts_ps[chosen])
+        return tuple(
+            LaneTimes(int(program.lane_ranks[i]), program.lane_names[i], int(nodes[i]), int(busy_ps[i]))
+            for i in np.flatnonzero(nodes)
+        )
+
+    @cached_property
+    def recorded(self) -> tuple[Recorded, ...]:
+        """For each finished rank whose trace has start times, how long the recording took and the replay did.
+
+        Both spans run from the first start to the last end over the nodes with a recorded start: the device's
+        or, on a rank without any, the host's.
+        """
+        found = []
+        for rank, graph in self.workload.graphs.items():
+            has_start = (graph.starts_ps >= 0) & (graph.durations_ps > 0)
+            on_device = has_start & ~graph.is_cpu
+            chosen, over = (on_device, "device") if on_device.any() else (has_start, "host")
+            if not chosen.any() or not self.has_finished(rank):
+                continue
+            begun_ps, rows = graph.starts_ps[chosen], self.rows(rank)
+            ended_ps = begun_ps + graph.durations_ps[chosen]
+            replayed = self.starts_ps[rows][chosen], self.ends_ps[rows][chosen]
+            spans = int(ended_ps.max() - begun_ps.min()), int(replayed[1].max() - replayed[0].min())
+            found.append(Recorded(rank, over, *spans))
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a JSON document; `docs/json.md` describes its keys, which stay."""
+        from chakrasim.replay.report.document import document
+
+        return document(self)
+
+    def to_dataframe(self) -> Any:
+        """One row a rank, with the columns of `to_json()["ranks"]`. Raises ConfigError without pandas."""
+        try:
+            import pandas
+        except ImportError:
+            raise ConfigError("a data frame needs pandas: pip install pandas") from None
+        return pandas.DataFrame(self.to_json()["ranks"])
+
+
+def compute_and_host(graph: ExecutionGraph) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """bool[n] twice: nodes that count as compute, and nodes of the host."""
+    is_work = (graph.kinds >= NodeKind.MEM_LOAD) & (graph.kinds <= NodeKind.COMP)
+    is_host, is_device = is_work & graph.is_cpu, is_work & ~graph.is_cpu
+    if is_device.any() or HOST_GAP not in graph.names:
+        return (is_device if is_device.any() else is_host), is_host
+    return is_host & (graph.name_ids != graph.names.index(HOST_GAP)), is_host
