@@ -258,6 +258,7 @@ def collective(
     help="Multiply durations by F: of nodes whose name matches a pattern such as '*gemm*', or cpu=F, gpu=F.",
 )
 @click.option("--partial", is_flag=True, help="Accept that ranks are missing.")
+@click.option("--critical-path", is_flag=True, help="Show what the step time is made of, node by node.")
 @click.option("--timeline", metavar="OUT", help="Write a Perfetto/Chrome trace; - for standard output.")
 @reads_trace
 @click.pass_context
@@ -269,6 +270,7 @@ def replay(
     network: str | None,
     scales: tuple[tuple[str, float], ...],
     partial: bool,
+    critical_path: bool,
     timeline: str | None,
     groups: str | None,
     drop_unknown_dependencies: bool,
@@ -302,13 +304,18 @@ def replay(
         )
         model = network or default_network(name, workload, machine)
         result = simulate(workload, description, compute=compute, network=model, scales=join_scales(scales))
-    show_replay(result, name, network is None, timeline, as_json)
+    show_replay(result, name, network is None, critical_path, timeline, as_json)
     if result.deadlock is not None:
         ctx.exit(EXIT_UNFINISHED)
 
 
 def show_replay(
-    result: Result, trace: str, is_default_network: bool, timeline: str | None, as_json: bool
+    result: Result,
+    trace: str,
+    is_default_network: bool,
+    with_critical_path: bool,
+    timeline: str | None,
+    as_json: bool,
 ) -> None:
     """Print a result, and write its timeline where one is wanted."""
     if timeline == "-":
@@ -319,14 +326,29 @@ def show_replay(
         from chakrasim.replay.report.timeline import write_timeline
 
         write_timeline(result, timeline)
+    parts = None
+    if with_critical_path and result.deadlock is None:
+        from chakrasim.replay.report import critical_path
+
+        parts = critical_path.parts(critical_path.critical_path(result))
     if as_json:
-        print_json(result.to_json())
+        document = result.to_json()
+        if parts is not None:
+            document["critical_path"] = critical_path.document(parts)
+        print_json(document)
     else:
         from chakrasim.replay.report.console import people_console
         from chakrasim.replay.report.tables import print_replay
 
         console = people_console(stderr=timeline == "-")
-        print_replay(console, result, trace=trace, is_default_network=is_default_network, timeline=timeline)
+        print_replay(
+            console,
+            result,
+            trace=trace,
+            is_default_network=is_default_network,
+            critical_path=parts,
+            timeline=timeline,
+        )
 
 
 @main.group(epilog="\b\nExample:\n  chakrasim machines list\n")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from replay_cases import coll, comp, rank, recv, result_of, send
 from test_replay_kernel import random_workload
 
-from chakrasim.replay.report.critical_path import critical_path
+from chakrasim.replay.report.critical_path import critical_path, parts
 from chakrasim.traces import GraphBuilder, Workload
 from chakrasim.traces.errors import ChakrasimError
 
@@ -70,3 +70,9 @@ def test_the_steps_cover_the_step_time_without_a_hole(data: st.DataObject, ranks
         assert steps[0].start_ps == 0
         assert steps[-1].end_ps == result.step_time_ps
     assert all(before.end_ps == after.start_ps for before, after in pairwise(steps))
+
+
+def test_the_parts_add_up_to_the_step_time() -> None:
+    graphs = [rank(0, lambda b: comp(b, 5, comp(b, 7, is_cpu=True)))]
+    found = parts(critical_path(result_of(Workload.from_graphs(graphs))))
+    assert [(p.kind, p.count, p.time_ps) for p in found] == [("host compute", 1, 7), ("compute", 1, 5)]

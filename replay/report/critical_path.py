@@ -11,13 +11,14 @@ overtaken by another.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
 from chakrasim.traces.errors import ChakrasimError
 from chakrasim.traces.graph import NodeKind
+from chakrasim.traces.units import ps_to_ns
 
 if TYPE_CHECKING:
     from chakrasim.replay.result import Result
@@ -34,7 +35,7 @@ class Step:
     node_id: int
     name: str
     kind: str
-    """`NodeKind.label`."""
+    """`NodeKind.label`, with "host" before it for compute and memory nodes of the host."""
     start_ps: int
     end_ps: int
     after: str
@@ -54,9 +55,35 @@ def critical_path(result: Result) -> tuple[Step, ...]:
         rank, row = result.program.locate(node)
         graph = result.workload.graphs[rank]
         kind = NodeKind(graph.kinds[row]).label
+        if graph.is_cpu[row] and not graph.is_communication[row]:
+            kind = f"host {kind}"
         steps.append(Step(rank, int(graph.ids[row]), graph.name(row), kind, start_ps, end_ps, after))
         node = before
     return tuple(reversed(steps))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Steps of the critical path of one kind and name, added up."""
+
+    kind: str
+    name: str
+    count: int
+    time_ps: int
+
+
+def parts(steps: tuple[Step, ...]) -> list[Part]:
+    """What the critical path is made of, the longest first. Their times add up to the step time."""
+    added: dict[tuple[str, str], list[int]] = {}
+    for step in steps:
+        added.setdefault((step.kind, step.name), []).append(step.end_ps - step.start_ps)
+    found = [Part(kind, name, len(times), sum(times)) for (kind, name), times in added.items()]
+    return sorted(found, key=lambda part: (-part.time_ps, part.kind, part.name))
+
+
+def document(found: list[Part]) -> list[dict[str, Any]]:
+    """The parts for the JSON of `replay --critical-path`."""
+    return [{"kind": p.kind, "name": p.name, "count": p.count, "time_ns": ps_to_ns(p.time_ps)} for p in found]
 
 
 class _Walk:

@@ -26,6 +26,7 @@ from chakrasim.replay.report.exposure import Exposed, exposed_by_kind, exposed_w
 from chakrasim.traces.units import format_bytes, format_rate, format_time
 
 if TYPE_CHECKING:
+    from chakrasim.replay.report.critical_path import Part
     from chakrasim.replay.result import RankTimes, Result
 
 Document = Mapping[str, Any]
@@ -57,7 +58,13 @@ COMPUTE: Mapping[str, str] = {
 
 
 def print_replay(
-    console: Console, result: Result, *, trace: str, is_default_network: bool, timeline: str | None
+    console: Console,
+    result: Result,
+    *,
+    trace: str,
+    is_default_network: bool,
+    critical_path: list[Part] | None,
+    timeline: str | None,
 ) -> None:
     """Everything for people about a replay of `trace`. `timeline` is where one was written."""
     document = result.to_json()
@@ -74,11 +81,32 @@ def print_replay(
         console.print()
     _print_ranks(console, document["ranks"])
     _print_communication(console, document["collectives"], exposed)
+    if critical_path is not None:
+        _print_critical_path(console, critical_path)
     print_list(console, "Notes", document["notes"])
     if timeline is None:
         console.print("To see it as a timeline: --timeline OUT.json", style="dim")
     elif timeline != "-":
         console.print(f"Timeline in {timeline}: open it at https://ui.perfetto.dev", soft_wrap=True)
+
+
+def _print_critical_path(console: Console, parts: list[Part], at_most: int = 12) -> None:
+    total_ps = sum(part.time_ps for part in parts)
+    table = new_table(
+        "Critical path: what the step time is made of", ("kind", "name"), ("nodes", "time", "share")
+    )
+    for part in parts[:at_most]:
+        name = part.name if len(part.name) <= 60 else part.name[:59] + "…"
+        share = percent(part.time_ps / total_ps) if total_ps else ""
+        table.add_row(part.kind, name, f"{part.count:,}", format_time(part.time_ps), share)
+    rest = parts[at_most:]
+    if rest:
+        rest_ps = sum(part.time_ps for part in rest)
+        count = sum(part.count for part in rest)
+        table.add_row(
+            "", f"{len(rest):,} more", f"{count:,}", format_time(rest_ps), percent(rest_ps / total_ps)
+        )
+    print_table(console, table)
 
 
 def _print_header(console: Console, document: Document, trace: str, is_default_network: bool) -> None:
@@ -111,7 +139,7 @@ def _print_header(console: Console, document: Document, trace: str, is_default_n
 
 def _print_step(console: Console, document: Document, sentence: str) -> None:
     console.print(Panel.fit(Text(f"step time  {show_ns(document['step_time_ns'])}", style="bold green")))
-    console.print(sentence, soft_wrap=True)
+    console.print(sentence)
     if document["recorded"]:
         console.print(_self_check(document["recorded"]), soft_wrap=True, style="dim")
     console.print()

@@ -1,0 +1,31 @@
+"""Draws `replay.svg`, the README's picture, from what `chakrasim replay` prints: python docs/make_picture.py."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
+from chakrasim.replay.open_workload import DEFAULT_TRACE, open_workload
+from chakrasim.replay.report.critical_path import critical_path, parts
+from chakrasim.replay.report.tables import print_replay
+from chakrasim.replay.simulate import simulate
+
+if __name__ == "__main__":
+    result = simulate(open_workload(DEFAULT_TRACE), load_machine(DEFAULT_MACHINE))
+    console = Console(record=True, width=114, file=io.StringIO())
+    print_replay(
+        console,
+        result,
+        trace=DEFAULT_TRACE,
+        is_default_network=True,
+        critical_path=parts(critical_path(result)),
+        timeline=None,
+    )
+    picture = Path(__file__).with_name("replay.svg")
+    drawing = console.export_svg(title="chakrasim replay --critical-path")
+    # rich links to fonts on the web; any monospaced one will do.
+    picture.write_text(re.sub(r"@font-face \{.*?\}", "", drawing, flags=re.DOTALL))
