@@ -195,6 +195,13 @@ class TestProblems:
         assert messages(w) == []
 
 
+def test_collectives_told_to_leave_out_a_dimension_are_noted(tmp_path: Path) -> None:
+    w = workload(lambda b: all_reduce(b, attrs={"involved_dim": [True, False]}), 2)
+    save_workload(w, tmp_path, "t")
+    (note,) = load_workload(tmp_path).notes
+    assert note.startswith("2 collective nodes state an involved_dim")
+
+
 class TestMatching:
     def test_equal_messages_pair_in_order(self) -> None:
         def fill(builder: GraphBuilder) -> None:

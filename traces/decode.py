@@ -59,7 +59,8 @@ def graph_from_messages(
     What is wrong with single nodes becomes `defects`, so that all of it can be told at once.
     `read_node` gives a Node message again by its position in `nodes`, for attributes without a
     column. With `drop_unknown_dependencies`, dependencies on unknown ids are dropped and counted in
-    `metadata["dropped_dependencies"]` instead. O(n + m log m).
+    `metadata["dropped_dependencies"]` instead. Collectives whose `involved_dim` leaves out a
+    dimension are counted in `metadata["restricted_collectives"]`. O(n + m log m).
 
     A collective, send or receive of the host that has neither kind nor size is the host's call
     around the real one, as older converters wrote it; it is read as host compute.
@@ -137,6 +138,9 @@ def graph_from_messages(
     file_metadata = attributes_of(metadata) | {"version": metadata.version}
     if dropped:
         file_metadata["dropped_dependencies"] = dropped
+    restricted = sum(_is_restricted(node) for node in nodes if node.type == schema.COMM_COLL_NODE)
+    if restricted:
+        file_metadata["restricted_collectives"] = restricted
     reader = read_node if read_node is not None else nodes.__getitem__
     return ExecutionGraph(
         rank=rank,
@@ -155,6 +159,12 @@ def graph_from_messages(
         records=records,
         **arrays,
     )
+
+
+def _is_restricted(node: Any) -> bool:
+    """Whether a collective is to use only some dimensions of the network."""
+    value = attributes_of(node).get("involved_dim")
+    return isinstance(value, list) and not all(value)
 
 
 def _first_of_each(sorted_ids: Any) -> Any:

@@ -266,6 +266,12 @@ def read_workload(
     notes = _recorded_notes(graphs)
     if dropped:
         notes.append(f"{dropped:,} dependencies on nodes that are not in the trace were dropped")
+    restricted = sum(int(g.metadata.get("restricted_collectives", 0)) for g in graphs.values())
+    if restricted:
+        notes.append(
+            f"{restricted:,} collective nodes state an involved_dim, which isn't used: they run over every "
+            "dimension that their group spans"
+        )
     return Workload.from_graphs(
         graphs,
         name=path.name if path.is_file() else _prefix(next(iter(files.values()))),
