@@ -1,4 +1,4 @@
-"""Draws `replay.svg`, the README's picture, from what `chakrasim replay` prints: python docs/make_picture.py."""
+"""Draws the README's picture from what `chakrasim replay` prints: `python docs/make_picture.py`."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from chakrasim.replay.options import (
     scale_option,
     size_option,
 )
+from chakrasim.replay.report.jsontext import print_json
 from chakrasim.traces.errors import ChakrasimError
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ChakrasimError as error:
             raise UserError(" ".join(str(error).splitlines())) from None
+        except click.UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command shows its help
+                raise
+            path = error.ctx.command_path if error.ctx else "chakrasim"
+            raise UserError(f"{' '.join(error.format_message().split())} (see {path} --help)") from None
         except BrokenPipeError:
             # Whoever read our output has seen enough. What is still buffered must not raise at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -246,8 +252,9 @@ def collective(
 @click.option(
     "--network",
     metavar="MODEL",
-    help="analytical: from the machine's links; measured: recorded durations. Default: measured for a "
-    "recorded trace with no --machine, else analytical.",
+    help="analytical: from the machine's links; shared-ports: so, and messages share the ports of their "
+    "ranks; measured: recorded durations. Default: measured for a recorded trace with no --machine, else "
+    "analytical.",
 )
 @click.option(
     "--scale",
@@ -292,7 +299,7 @@ def replay(
         raise click.UsageError("--timeline - and --json can't both have standard output")
     if timeline not in (None, "-"):
         require_writable(Path(timeline))
-    name = trace or DEFAULT_TRACE
+    name = DEFAULT_TRACE if trace is None else trace
     description = load_machine(machine or DEFAULT_MACHINE)
     with progress(f"replaying {name}") as report:
         workload = open_workload(
@@ -385,14 +392,6 @@ def show_machine(name: str, as_json: bool) -> None:
         print_json(describe_machine(machine))
     else:
         click.echo(machine_path(name).read_text(encoding="utf-8"), nl=False)
-
-
-def print_json(document: Any) -> None:
-    """Print a document on standard output, and nothing else."""
-    import orjson
-
-    option = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    click.echo(orjson.dumps(document, option=option), nl=False)
 
 
 if __name__ == "__main__":

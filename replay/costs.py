@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.compute import compute_model
-from chakrasim.replay.compute.measured import Scales
+from chakrasim.replay.compute.measured import Scales, matches
 from chakrasim.replay.kernel import PLAIN, SEND
 from chakrasim.replay.lower import Program, is_marker
 from chakrasim.traces.errors import UnknownName
@@ -58,7 +58,26 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
     if network == "shared-ports":
         durations_ps[program.roles == SEND] = ASK_PS
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items()]
+    lines += _idle_scales(program, scales)
+    if compute == "roofline" and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
+        lines.append("the roofline costs nodes of a device, of which the trace has none")
     return Costs(durations_ps, collectives_ps, (*lines, *_missing_ranks(program)))
+
+
+def _idle_scales(program: Program, scales: Scales) -> list[str]:
+    """What of the scales changes nothing, since there is no such node."""
+    is_compute = (program.kinds >= NodeKind.MEM_LOAD) & (program.kinds <= NodeKind.COMP)
+    idle = [
+        f"the scale of the {what} changes nothing: the trace has no compute or memory node there"
+        for what, factor, is_cpu in (("host", scales.cpu, True), ("device", scales.device, False))
+        if factor != 1.0 and not (is_compute & (program.is_cpu == is_cpu)).any()
+    ]
+    names = {name for graph in program.workload.graphs.values() for name in graph.names}
+    return idle + [
+        f"the scale of {pattern!r} changes nothing: no node has such a name"
+        for pattern, _ in scales.patterns
+        if not any(matches(pattern, name) for name in names)
+    ]
 
 
 def _node_durations(

@@ -35,6 +35,8 @@ def trace_path(name: str) -> Path:
 
     Raises UnknownName for a sample that isn't there.
     """
+    if not name:
+        raise ConfigError("the trace's name is empty; expected a file, a folder, a prefix or sample:NAME")
     if not name.startswith(SAMPLE):
         return Path(name)
     path = _samples() / name.removeprefix(SAMPLE)
@@ -73,9 +75,11 @@ def open_workload(
             )
         workload = convert_traces(path, partial=partial, progress=progress)
     elif path.is_dir() and not find_graphs(path):
+        others = [file.name for file in sorted(path.iterdir()) if _may_be_json(file)]
+        found = f"; {others[0]} and {len(others) - 1} more are neither" if others else ""
         raise TraceError(
             f"{path}: the folder holds neither Chakra graphs (name.<rank>.et) nor PyTorch profiler traces "
-            "(name.<rank>.json or .json.gz)"
+            f"(name.<rank>.json or .json.gz){found}"
         )
     else:
         workload = read_workload(

@@ -15,7 +15,7 @@ from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
 from chakrasim.replay.lower import Program
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, format_time
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
@@ -99,7 +99,7 @@ class LaneTimes:
     busy_ps: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """Start and end of every node, and what follows from them, worked out when asked for.
 
@@ -121,6 +121,11 @@ class Result:
     def workload(self) -> Workload:
         """What was replayed."""
         return self.program.workload
+
+    def __repr__(self) -> str:
+        step_time_ps = self.step_time_ps
+        outcome = "deadlock" if step_time_ps is None else format_time(step_time_ps)
+        return f"<Result {self.workload.name!r} on {self.machine.name!r}: {outcome}>"
 
     def rows(self, rank: int) -> slice:
         """A rank's part of the columns, in the order of its graph: `result.ends_ps[result.rows(3)]`."""

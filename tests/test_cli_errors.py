@@ -287,3 +287,42 @@ def test_a_mistake_of_ours_shows_its_traceback() -> None:
 
     result = CliRunner().invoke(Commands(commands={"fail": fail}), ["fail"])
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", ""], "name is empty"),
+        (["replay", "--scale", "bogus"], "--scale"),
+        (
+            ["generate", "collective", "--kind", "all-reduce", "--size", "1e30", "--ranks", "2", "-o", "x"],
+            "size",
+        ),
+        (
+            ["generate", "collective", "--kind", "all-reduce", "--size", "9EiB", "--ranks", "2", "-o", "x"],
+            "size",
+        ),
+        (
+            ["generate", "collective", "--kind", "all-reduce", "--size", "1", "--ranks", "0", "-o", "x"],
+            "--ranks",
+        ),
+        (["replay", "--no-such-option"], "no-such-option"),
+        (["no-such-command"], "no-such-command"),
+    ],
+)
+def test_wrong_usage_gets_one_line_too(arguments: list[str], said: str) -> None:
+    assert said in one_line(run(*arguments))
+
+
+def test_a_kineto_time_that_cannot_be(tmp_path: Path) -> None:
+    event = {"ph": "X", "cat": "cpu_op", "name": "late", "pid": 1, "tid": 1, "ts": 1e300, "dur": 1}
+    (tmp_path / "t.json").write_bytes(orjson.dumps({"traceEvents": [event]}))
+    assert "expected microseconds" in one_line(run("replay", tmp_path / "t.json"))
+
+
+def test_names_that_are_not_utf8_reach_the_json(tmp_path: Path) -> None:
+    folder = write_ranks(tmp_path / os.fsdecode(b"odd\xff"), 2)
+    done = subprocess.run(
+        [*CHAKRASIM, "inspect", os.fsencode(folder), "--json"], capture_output=True, check=True
+    )
+    assert orjson.loads(done.stdout)["ranks"]

@@ -249,3 +249,16 @@ def test_sharing_ports_changes_nothing_where_each_port_has_one_message(
     plain = simulate(workload, machine())
     shared = simulate(workload, machine(), network="shared-ports")
     assert shared.ends_ps.tolist() == plain.ends_ps.tolist()
+
+
+def test_what_ifs_that_change_nothing_say_so() -> None:
+    host = Workload.from_graphs([rank(0, lambda b: comp(b, 5, is_cpu=True))])
+    scales = Scales(device=0.5, patterns=(("gemm", 0.5), ("COMP", 2.0)))
+    result = simulate(host, machine(), compute="roofline", scales=scales)
+    assert result.step_time_ps == 10
+    assert result.notes == (
+        "the scale of the device changes nothing: the trace has no compute or memory node there",
+        "the scale of 'gemm' changes nothing: no node has such a name",
+        "the roofline costs nodes of a device, of which the trace has none",
+    )
+    assert repr(result) == "<Result 'workload' on 'test machine': 10 ps>"

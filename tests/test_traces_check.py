@@ -202,6 +202,21 @@ def test_collectives_told_to_leave_out_a_dimension_are_noted(tmp_path: Path) -> 
     assert note.startswith("2 collective nodes state an involved_dim")
 
 
+def test_sizes_and_times_that_cannot_be_are_refused() -> None:
+    (size,) = messages(workload(lambda b: all_reduce(b, 2**62), 1))
+    assert "has a comm_size of over" in size
+    (time,) = messages(workload(lambda b: b.add(NodeKind.COMP, "x", duration_ps=2**62), 1))
+    assert "last over 1,000,000 s" in time
+
+
+def test_another_group_of_all_ranks_stays_apart_from_the_world() -> None:
+    w = workload(
+        lambda b: [all_reduce(b), all_reduce(b, group="1"), all_reduce(b, group="0")], 2, groups={"1": [0, 1]}
+    )
+    assert [g.name for g in w.groups] == ["world", "1"]
+    assert w.group_index(0).tolist() == [0, 1, 0]
+
+
 class TestMatching:
     def test_equal_messages_pair_in_order(self) -> None:
         def fill(builder: GraphBuilder) -> None:

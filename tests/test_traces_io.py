@@ -18,6 +18,7 @@ from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records, split_records
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, read_graph, write_graph
 from chakrasim.traces.errors import TraceError
+from chakrasim.traces.io import write_bytes_atomically
 
 INTEGERS = [
     "int32",
@@ -225,6 +226,17 @@ class TestBrokenFiles:
         assert [(d.node_id, d.message) for d in graph.defects] == [
             (5, "comm_size is 1.5; expected an integer")
         ]
+
+
+def test_writing_follows_links_and_leaves_devices_alone(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"old")
+    (tmp_path / "link").symlink_to(target)
+    write_bytes_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert target.read_bytes() == b"new"
+    write_bytes_atomically(Path("/dev/null"), b"gone")
+    assert not Path("/dev/null").is_file()
 
 
 def test_the_workload_graph_form_of_json_is_read(tmp_path: Path) -> None:

@@ -11,8 +11,13 @@ from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
 from chakrasim.traces.matching import UNEVEN_KINDS, match_collectives, match_messages
 from chakrasim.traces.order import find_cycle
+from chakrasim.traces.units import PS_PER_S
 from chakrasim.traces.workload import Workload
 
+MAX_BYTES = 10**15
+"""More bytes than one node can have: a thousand times the largest memory there is."""
+MAX_TOTAL_PS = 10**18
+"""More time than one rank can have recorded, 11 days; far below what int64 holds."""
 MAX_LISTED = 20
 """Findings of one kind that are spelt out; a damaged trace can have one a node."""
 
@@ -85,6 +90,22 @@ def check_graph(graph: ExecutionGraph, source: str) -> list[Problem]:
         np.flatnonzero(is_message & (graph.peers == graph.rank)),
         "({name!r}) is a {kind} whose peer is its own rank",
     )
+    for column, what in ((graph.comm_bytes, "comm_size"), (graph.tensor_bytes, "tensor_size")):
+        report(
+            np.flatnonzero(column > MAX_BYTES),
+            f"({{name!r}}) has a {what} of over {MAX_BYTES:,} bytes, which can't be",
+        )
+    if float(graph.durations_ps.sum(dtype=np.float64)) > MAX_TOTAL_PS:
+        longest = int(np.argmax(graph.durations_ps))
+        problems.append(
+            Problem(
+                source,
+                graph.rank,
+                int(graph.ids[longest]),
+                f"({graph.name(longest)!r}) is the longest of nodes that together last over "
+                f"{MAX_TOTAL_PS / PS_PER_S:,.0f} s, which can't be",
+            )
+        )
     report(np.flatnonzero(graph.durations_ps < 0), "({name!r}) has a negative duration")
     cycle = find_cycle(graph)
     if cycle:

@@ -192,7 +192,7 @@ def _decode_node(
     if 0 <= kind <= 7:
         columns["kinds"][row] = kind
     else:
-        defects.append(Defect(node_id, f"unknown node kind {kind}; expected 1..7"))
+        defects.append(Defect(node_id, f"unknown node kind {kind}; expected 0..7"))
     columns["name_ids"][row] = tables["names"](node.name)
     if node.duration_micros > INT64_MAX // PS_PER_US:
         defects.append(Defect(node_id, f"a duration of {node.duration_micros} us is impossible"))

@@ -58,7 +58,9 @@ def read_graph(
     data = read_bytes(path)
     if not data:
         raise TraceError(f"{path}: the file is empty; expected a Chakra execution graph")
-    if data.lstrip()[:1] in (b"{", b"["):
+    if data.lstrip()[:1] in (b"{", b"[") or (
+        path.name.endswith((".json", ".json.gz")) and not _looks_like(data)
+    ):
         from chakrasim.traces.jsonform import messages_from_json
 
         metadata, nodes = messages_from_json(data, str(path))
@@ -144,7 +146,14 @@ def write_graph(graph: ExecutionGraph, path: str | os.PathLike[str]) -> None:
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename: never a half-written file."""
+    """Write to a temporary name in the same folder, then rename: never a half-written file.
+
+    A link is followed, and what isn't a plain file (a device, a pipe) is written to as it is.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

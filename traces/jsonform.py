@@ -54,7 +54,7 @@ def messages_from_json(data: bytes, source: str) -> tuple[Any, list[Any]]:
         )
     if len(documents) == 1 and isinstance(first, list):
         documents = first
-    if not all(isinstance(d, dict) and ("id" in d or "name" in d or "type" in d) for d in documents[1:]):
+    if not documents or not all(isinstance(d, dict) for d in documents):
         raise TraceError(f"{source}: the JSON is not a Chakra execution graph")
     try:
         metadata = schema.GlobalMetadata()
@@ -63,8 +63,9 @@ def messages_from_json(data: bytes, source: str) -> tuple[Any, list[Any]]:
             documents = documents[1:]
         return metadata, [json_format.ParseDict(d, schema.Node()) for d in documents]
     except json_format.ParseError as error:
-        reason = " ".join(str(error).split())
-        raise TraceError(f"{source}: not a Chakra execution graph: {reason}") from None
+        # The parser's own words are about the schema; the first of its lines names the field.
+        reason = str(error).splitlines()[0].replace("chakrasim.schema.", "")
+        raise TraceError(f"{source}: JSON, but not a Chakra execution graph: {reason}") from None
 
 
 def _documents(data: bytes, source: str) -> list[Any]:
@@ -80,7 +81,9 @@ def _documents(data: bytes, source: str) -> list[Any]:
             document, position = decoder.raw_decode(text, position)
             documents.append(document)
     except (ValueError, RecursionError) as error:
-        raise TraceError(f"{source}: not valid JSON ({error}); the file is cut or damaged") from None
+        raise TraceError(
+            f"{source}: not valid JSON ({error}); the file is cut, damaged or not a Chakra execution graph"
+        ) from None
     return documents
 
 

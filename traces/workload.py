@@ -18,6 +18,8 @@ from chakrasim.traces.graph import ExecutionGraph, NodeKind, Rows
 from chakrasim.traces.io import rank_in_name, read_bytes, read_graph, write_graph
 
 WORLD = "world"
+WORLD_NAMES = ("", "0", WORLD)
+"""Names that mean all ranks, unless something declares them otherwise."""
 SUFFIXES = (".et", ".et.gz")
 
 
@@ -29,7 +31,7 @@ class ProcessGroup:
     ranks: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Workload:
     """The graphs of a job by rank, and its process groups.
 
@@ -82,7 +84,9 @@ class Workload:
                 ranks = _ranks_of(group_name, groups or {}, graph.groups)
                 if ranks is None:
                     continue
-                if ranks == () or ranks == tuple(range(size)):
+                # Another group of all ranks has an order of its own: it stays apart from the world.
+                ranks = ranks or tuple(range(size))
+                if group_name in WORLD_NAMES and ranks == tuple(range(size)):
                     table[local] = 0
                 else:
                     table[local] = index.setdefault((group_name, ranks), len(index))
@@ -102,6 +106,10 @@ class Workload:
     def ranks(self) -> tuple[int, ...]:
         """The ranks that have a graph, ascending."""
         return tuple(self.graphs)
+
+    def __repr__(self) -> str:
+        of_world = f" of {self.world_size}" if self.is_partial else ""
+        return f"<Workload {self.name!r}: {len(self.graphs)}{of_world} ranks, {len(self)} nodes>"
 
     def __len__(self) -> int:
         return sum(len(graph) for graph in self.graphs.values())
@@ -137,7 +145,7 @@ def _ranks_of(
         return tuple(given[name])
     if name in declared:
         return tuple(declared[name])
-    return () if name in ("", "0", WORLD) else None
+    return () if name in WORLD_NAMES else None
 
 
 def _named_apart(index: Mapping[tuple[str, tuple[int, ...]], int]) -> tuple[ProcessGroup, ...]:

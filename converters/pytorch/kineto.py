@@ -346,6 +346,10 @@ class _Reader:
         return self.names.names()[name_id]
 
 
+_LATEST_US = 2.0**52
+"""Nothing is recorded after this: the year 2112, counted from 1970."""
+
+
 def _nanoseconds(microseconds: list[Any]) -> Ints:
     """Microseconds as ints, floats or text to int64 ns, exact to the nanosecond below 2**52 us."""
     values = np.array(microseconds) if microseconds else np.zeros(0, dtype=np.int64)
@@ -355,7 +359,7 @@ def _nanoseconds(microseconds: list[Any]) -> Ints:
         whole_ns: Ints = values.astype(np.int64) * 1000
         return whole_ns
     floats: NDArray[np.float64] = values.astype(np.float64)  # text becomes numbers, anything else raises
-    if not np.isfinite(floats).all():
+    if not (np.abs(floats) < _LATEST_US).all():
         raise ValueError
     whole = np.floor(floats)
     whole_us: Ints = whole.astype(np.int64)
@@ -365,7 +369,7 @@ def _nanoseconds(microseconds: list[Any]) -> Ints:
 
 def _is_time(ts: Any, dur: Any) -> bool:
     try:
-        return bool(np.isfinite(float(ts)) and np.isfinite(float(dur)))
+        return abs(float(ts)) < _LATEST_US and abs(float(dur)) < _LATEST_US
     except (TypeError, ValueError, OverflowError):
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chakrasim.traces.builder import GraphBuilder
+from chakrasim.traces.check import MAX_BYTES
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.units import us_to_ps
@@ -28,6 +29,8 @@ def generate_collective(
     for what, value, least in (("size", size_bytes, 0), ("ranks", ranks, 1), ("repeat", repeat, 1)):
         if value < least:
             raise ConfigError(f"{what} is {value}; expected {least} or more")
+    if size_bytes > MAX_BYTES:
+        raise ConfigError(f"size is {size_bytes:,} bytes; expected {MAX_BYTES:,} or less")
     if not 0 <= compute_us < float("inf"):
         raise ConfigError(f"the compute time is {compute_us} us; expected 0 or more")
     builder = GraphBuilder(0, metadata={"source": "chakrasim generate collective"})

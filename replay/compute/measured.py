@@ -45,13 +45,7 @@ class Scales:
 
     def of_name(self, name: str) -> float:
         """The factor that the patterns give a node of this name."""
-        name = name.lower()
-        for pattern, factor in reversed(self.patterns):
-            pattern = pattern.lower()
-            is_shell_pattern = any(mark in pattern for mark in "*?[")
-            if fnmatchcase(name, pattern) if is_shell_pattern else pattern in name:
-                return factor
-        return 1.0
+        return next((f for pattern, f in reversed(self.patterns) if matches(pattern, name)), 1.0)
 
     def apply(self, graph: ExecutionGraph, durations_ps: Ints) -> Ints:
         """int64[n]: durations times their factors, rounded to the nearest ps."""
@@ -66,6 +60,13 @@ class Scales:
             factors *= factor_by_name[graph.name_ids]
         scaled = np.rint(durations_ps * factors).astype(np.int64)
         return np.where(factors == 1.0, durations_ps, scaled)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern of `Scales` means a name."""
+    pattern, name = pattern.lower(), name.lower()
+    is_shell_pattern = any(mark in pattern for mark in "*?[")
+    return fnmatchcase(name, pattern) if is_shell_pattern else pattern in name
 
 
 def measured(graph: ExecutionGraph, machine: Machine) -> ComputeCost:

@@ -1,1 +1,1 @@
-"""To be filled."""
+"""What people and programs see of a result or a trace."""
