@@ -292,13 +292,14 @@ def replay(
     from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
     from chakrasim.replay.open_workload import DEFAULT_TRACE, default_network, open_workload
     from chakrasim.replay.output import require_writable
-    from chakrasim.replay.progress import progress
+    from chakrasim.replay.progress import progress, show_log
     from chakrasim.replay.simulate import simulate
 
     if timeline == "-" and as_json:
         raise click.UsageError("--timeline - and --json can't both have standard output")
     if timeline not in (None, "-"):
         require_writable(Path(timeline))
+    show_log()
     name = DEFAULT_TRACE if trace is None else trace
     description = load_machine(machine or DEFAULT_MACHINE)
     with progress(f"replaying {name}") as report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,12 @@ DELAY_S = 2.0
 
 Report = Callable[[int, int, str], None]
 """Takes what is done, of how much (0: unknown), and what is being done now."""
+
+
+def show_log() -> None:
+    """Print on standard error what the library logs for people, such as that it compiles its loop."""
+    logging.basicConfig(format="chakrasim: %(message)s")
+    logging.getLogger("chakrasim").setLevel(logging.INFO)
 
 
 @contextmanager
