@@ -275,3 +275,10 @@ def test_ranks_of_a_folder_agree(tmp_path: Path) -> None:
     assert workload.ranks == (0, 1)
     assert not workload.is_partial
     assert check_workload(workload) == []
+
+
+def test_a_kernel_of_its_own_that_sounds_like_communication_is_noted(tmp_path: Path) -> None:
+    trace = Trace().call("cudaLaunchKernel", 5, 1, 1).kernel("void multimem_all_reduce_kernel<4>", 8, 20, 1)
+    workload = convert_pytorch(trace.write(tmp_path / "t.json"))
+    (note,) = workload.notes
+    assert "1 device operations sound like communication" in note

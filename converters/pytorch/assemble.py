@@ -30,7 +30,12 @@ from chakrasim.converters.pytorch.host import (
 )
 from chakrasim.converters.pytorch.kineto import COPY, KERNEL, Ints, Recording
 from chakrasim.converters.pytorch.names import is_communication_kernel
-from chakrasim.converters.pytorch.notes import communication_notes, device_notes, gloo_notes
+from chakrasim.converters.pytorch.notes import (
+    communication_notes,
+    custom_kernel_notes,
+    device_notes,
+    gloo_notes,
+)
 from chakrasim.converters.pytorch.synchronisation import Synchronisation, Wait
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
@@ -70,6 +75,7 @@ def assemble(
     writer.write(works, pieces, launchers, delays, waits, handovers, communications)
     notes = [
         *communication_notes(communications, groups),
+        *custom_kernel_notes(recording, communications),
         *device_notes(works, delays, sync.counts),
         *gloo_notes(works, job_groups, missed_waits),
     ]

@@ -88,6 +88,21 @@ def is_communication_kernel(name: str) -> bool:
     return _KERNEL.match(name) is not None
 
 
+_CUSTOM = re.compile(
+    r"all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|cross_device_reduce|deep_?ep|nvshmem",
+    re.IGNORECASE,
+)
+
+
+def may_communicate(name: str) -> bool:
+    """Whether a kernel of neither NCCL nor RCCL sounds as if it communicated.
+
+    >>> may_communicate("void multimem_all_reduce_kernel<c10::BFloat16, 4>"), may_communicate("gemm")
+    (True, False)
+    """
+    return _CUSTOM.search(name) is not None
+
+
 def kind_of_operation(name: str) -> tuple[NodeKind, int] | None:
     """Node kind and `CommKind` (-1 for send and receive) of an operation's name; None if it is unknown.
 

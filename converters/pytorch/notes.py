@@ -12,6 +12,8 @@ from chakrasim.converters.pytorch.delays import AFTER_NOTHING, Delays
 from chakrasim.converters.pytorch.device import Works
 from chakrasim.converters.pytorch.gloo import JobGroups
 from chakrasim.converters.pytorch.groups import Groups
+from chakrasim.converters.pytorch.kineto import Recording
+from chakrasim.converters.pytorch.names import may_communicate
 from chakrasim.traces.units import PS_PER_NS, format_time
 
 _UNEXPLAINED_NS = 50_000
@@ -30,6 +32,23 @@ def communication_notes(communications: Mapping[int, Communication], groups: Gro
     if groups.assumed_world:
         notes.append(f"{groups.assumed_world} collectives name no process group; taken as the whole world's")
     return notes
+
+
+def custom_kernel_notes(recording: Recording, communications: Mapping[int, Communication]) -> list[str]:
+    """About kernels that sound like communication of a library's own."""
+    custom = {i: name for i, name in enumerate(recording.names) if may_communicate(name)}
+    rows = [
+        row
+        for row in np.flatnonzero(np.isin(recording.device.name_id, list(custom)))
+        if row not in communications
+    ]
+    if not rows:
+        return []
+    example = custom[int(recording.device.name_id[rows[0]])]
+    return [
+        f"{len(rows)} device operations sound like communication, but not NCCL's or RCCL's "
+        f"({example[:60]} …); they count as compute"
+    ]
 
 
 def device_notes(works: Works, delays: Delays, counts: Mapping[str, int]) -> list[str]:
