@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.compute import compute_model
 from chakrasim.replay.compute.measured import Scales, matches
-from chakrasim.replay.kernel import PLAIN, SEND
+from chakrasim.replay.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
 from chakrasim.replay.lower import Program, is_marker
-from chakrasim.traces.errors import UnknownName
+from chakrasim.replay.network.system import plays_messages
+from chakrasim.replay.scheduling import ASTRA_SIM_2
+from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, Ints, NodeKind
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
 
-NETWORKS = ("analytical", "measured", "shared-ports")
-"""What costs collectives and messages: the machine's links without contention; recorded durations; or as the
-first, but with messages that share the ports of their ranks (`network/shared_ports.py`)."""
+NETWORKS = ("analytical", "congestion-aware", "measured", "recorded", "shared-ports")
+"""What costs collectives and messages: the machine's links without contention; those links, one message at a
+time, every message played (`network/links.py`); recorded durations; recorded durations with nobody waiting for
+anybody; or as the first, but with messages that share the ports of their ranks (`network/shared_ports.py`)."""
 
 ASK_PS = -1
 """Cost of what the loop has to ask for."""
@@ -36,7 +39,18 @@ class Costs:
     """int64[N]: of nodes that end by themselves, and of sends from start to landing."""
     collectives_ps: Ints
     """int64[C]: from the last arrival to the end."""
+    roles: NDArray[np.int8]
+    """int8[N]: what ends each node, `program.roles` but where the network ends more, or nobody waits."""
     notes: tuple[str, ...]
+
+
+def needs_system(machine: Machine, network: str) -> bool:
+    """Whether the loop has to ask `network/system.py`: nothing shorter tells how long things take."""
+    if network not in ("analytical", "congestion-aware"):
+        return False
+    memory = machine.remote_memory
+    shares_memory = memory is not None and memory.sharing != "per-rank"
+    return network == "congestion-aware" or machine.scheduling is not None or shares_memory
 
 
 def cost(program: Program, machine: Machine, compute: str, network: str, scales: Scales) -> Costs:
@@ -48,6 +62,10 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
         raise UnknownName("network model", network, NETWORKS)
     notes: Counter[str] = Counter()
     durations_ps, recorded_ps = _node_durations(program, machine, compute, scales, notes)
+    if network == "recorded":
+        return _as_recorded(program, machine, recorded_ps)
+    if needs_system(machine, network):
+        return _asked(program, machine, compute, network, durations_ps, recorded_ps, notes)
     pricing = _Pricing(program, machine)
     is_measured = network == "measured"
     collectives_ps = _collectives(program, pricing, recorded_ps, is_measured, notes)
@@ -61,7 +79,84 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
     lines += _idle_scales(program, scales)
     if compute == "roofline" and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
         lines.append("the roofline costs nodes of a device, of which the trace has none")
-    return Costs(durations_ps, collectives_ps, (*lines, *_missing_ranks(program)))
+    if restricted := int((_joined(program, "involved_dims") >= 0).sum()):
+        lines.append(
+            f"{restricted:,} collective nodes state an involved_dim, which only a machine with a scheduling "
+            "uses: they run over every dimension that their group spans"
+        )
+    return Costs(durations_ps, collectives_ps, program.roles, (*lines, *_missing_ranks(program)))
+
+
+def _as_recorded(program: Program, machine: Machine, recorded_ps: Ints) -> Costs:
+    """Every node takes what was recorded, but a cycle at least, and nobody waits for another rank."""
+    durations_ps = np.maximum(recorded_ps - recorded_ps % machine.cycle_ps, machine.cycle_ps)
+    durations_ps[is_marker(program.kinds)] = 0
+    return Costs(
+        durations_ps,
+        np.zeros(len(program.collectives), dtype=np.int64),
+        np.full(len(program), PLAIN, dtype=np.int8),
+        ("every node takes its recorded duration, and no rank waits for another",),
+    )
+
+
+def _asked(
+    program: Program,
+    machine: Machine,
+    compute: str,
+    network: str,
+    durations_ps: Ints,
+    recorded_ps: Ints,
+    notes: Counter[str],
+) -> Costs:
+    """What ends by itself is costed, the rest is left to `network/system.py`."""
+    sized = machine.sized_for(program.workload.world_size)
+    by_rules = sized.scheduling is not None and sized.scheduling.rules == ASTRA_SIM_2
+    cycle_ps, kinds, roles = sized.cycle_ps, program.kinds, program.roles.copy()
+    durations_ps -= durations_ps % cycle_ps
+    is_memory = (kinds == NodeKind.MEM_LOAD) | (kinds == NodeKind.MEM_STORE)
+    if by_rules:
+        # A node that replays a recording takes a cycle at least.
+        is_replayed = kinds == NodeKind.COMP
+        if compute != "measured":
+            is_replayed &= program.is_cpu
+        durations_ps[is_replayed] = np.maximum(durations_ps[is_replayed], cycle_ps)
+        is_broadcast = (kinds == NodeKind.COLL) & (_joined(program, "comm_kinds") == CommKind.BROADCAST)
+        roles[is_broadcast] = PLAIN
+        durations_ps[is_broadcast] = np.maximum(recorded_ps - recorded_ps % cycle_ps, cycle_ps)[is_broadcast]
+        notes["broadcasts take their recorded duration, as in ASTRA-sim"] += int(is_broadcast.sum())
+    else:
+        is_memory &= (_joined(program, "durations_ps") == 0) & (_joined(program, "tensor_bytes") > 0)
+    if (memory := sized.remote_memory) is not None:
+        sizes = _joined(program, "tensor_bytes")
+        for node in np.flatnonzero(is_memory):
+            durations_ps[node] = memory.access_ps(max(int(sizes[node]), 0), cycle_ps)
+        if memory.sharing != "per-rank":
+            durations_ps[is_memory] = ASK_PS
+    elif by_rules and is_memory.any():
+        rank, row = program.locate(int(np.flatnonzero(is_memory)[0]))
+        raise ConfigError(
+            f"rank {rank} node {program.workload.graphs[rank].ids[row]} uses remote memory; "
+            f"{sized.name} has none"
+        )
+    is_member = roles == COLLECTIVE
+    roles[is_member] = PLAIN
+    durations_ps[is_member] = ASK_PS
+    is_send, is_receive = kinds == NodeKind.SEND, program.roles == RECEIVE
+    if plays_messages(sized, shares_links=network == "congestion-aware"):
+        roles[is_send | is_receive] = PLAIN
+        durations_ps[is_send | is_receive] = ASK_PS
+    else:
+        pricing = _Pricing(program, sized)
+        _messages(program, pricing, durations_ps, recorded_ps, False, notes)
+    lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
+    collectives_ps = np.zeros(len(program.collectives), dtype=np.int64)
+    return Costs(durations_ps, collectives_ps, roles, (*lines, *_missing_ranks(program)))
+
+
+def _joined(program: Program, column: str) -> Ints:
+    """A column of all ranks' graphs, one after the other."""
+    columns = [getattr(graph, column) for graph in program.workload.graphs.values()]
+    return np.concatenate(columns).astype(np.int64)
 
 
 def _idle_scales(program: Program, scales: Scales) -> list[str]:

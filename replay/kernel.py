@@ -297,16 +297,16 @@ def _is_cached(loop: Any) -> bool:
 
 
 class SharedNetwork(Protocol):
-    """A network in which messages delay each other: three verbs, driven by `run`."""
+    """A network in which what happens depends on what else does: three verbs, driven by `run`."""
 
     def start(self, now_ps: int, event: int, sequence: int) -> None:
-        """The send `event` gives its message to the network."""
+        """The node `event` starts, a send for example; lower sequences started before."""
 
     def next_ps(self) -> int:
-        """When the next message will have landed if no other starts before; NEVER_PS without messages."""
+        """When the next node ends, or something else happens, if no other starts before; or NEVER_PS."""
 
-    def advance(self, to_ps: int) -> list[tuple[int, int, int]]:
-        """Move to `next_ps()` and return (time_ps, sequence, event) of the messages that landed."""
+    def advance(self, to_ps: int) -> list[tuple[int, int]]:
+        """Move to `next_ps()` and return (time_ps, event) of the nodes that ended, in their order."""
 
 
 def run(
@@ -318,7 +318,7 @@ def run(
 ) -> tuple[Ints, Ints]:
     """Replay to the end and return the starts and ends of all N nodes, int64 ps; -1 is never.
 
-    `network` carries the sends whose duration is -1; `cost_collective(collective, last_arrival_ps)` says in
+    `network` carries the nodes whose duration is -1; `cost_collective(collective, last_arrival_ps)` says in
     ps how long a collective of cost -1 takes. By default the loop is compiled if that pays. `state` holds
     arrays, and isn't to be used again.
     """
@@ -350,11 +350,12 @@ def run(
                     assert cost_collective is not None, "a collective without a cost"
                     answer(now_ps + cost_collective(event - node_count, now_ps), sequence, event)
                 else:
-                    assert network is not None, "a send without a duration"
+                    assert network is not None, "a node without a duration"
                     network.start(now_ps, event, sequence)
         elif network and horizon_ps < NEVER_PS:
-            for landed in network.advance(horizon_ps):
-                answer(*landed)
+            for time_ps, event in network.advance(horizon_ps):
+                answer(time_ps, counters[SEQUENCE], event)
+                counters[SEQUENCE] += 1
         else:
             break
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)

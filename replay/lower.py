@@ -76,8 +76,12 @@ class Program:
         base_by_rank[list(self.bases)] = list(self.bases.values())
         return offsets, (base_by_rank[ranks] + rows).astype(np.int32)
 
-    def state(self, durations_ps: Ints, costs_ps: Ints) -> State:
-        """Fresh state for one run. `durations_ps` int64[N], `costs_ps` int64[C], as in `kernel.State`."""
+    def state(self, durations_ps: Ints, costs_ps: Ints, roles: NDArray[np.int8] | None = None) -> State:
+        """Fresh state for one run. `durations_ps` int64[N], `costs_ps` int64[C], as in `kernel.State`.
+
+        `roles` takes the place of the program's own where the network ends more nodes than messages.
+        """
+        own_roles = self.roles if roles is None else roles
         n, begins = len(self), len(self.bases)
         lanes = np.concatenate([self.lanes, np.full(begins, -1, dtype=np.int32)])
         used = lanes[lanes >= 0]
@@ -94,7 +98,7 @@ class Program:
             children=self.children,
             parents_left=self.parent_counts.copy(),
             lanes=lanes,
-            roles=np.concatenate([self.roles, np.full(begins, PLAIN, dtype=np.int8)]),
+            roles=np.concatenate([own_roles, np.full(begins, PLAIN, dtype=np.int8)]),
             partners=np.concatenate([self.partners, np.full(begins, -1, dtype=np.int64)]),
             durations_ps=durations,
             member_offsets=member_offsets,

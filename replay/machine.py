@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from math import prod
 from pathlib import Path
 
+from chakrasim.replay.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.units import PS_PER_S
 
 DEFAULT_MACHINE = "ethernet-10g"
 """Where nothing else is asked for: hosts like those the bundled sample was recorded on."""
 
 TOPOLOGIES = ("ring", "fully_connected", "switch")
+
+MEMORY_SHARING = ("per-rank", "per-node", "pool")
+"""Who has a link to remote memory of its own: each rank, each node, or all ranks one together. What shares a
+link is served one after the other."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,10 @@ class Dimension:
     """Of each link, in each direction, bytes a second. A rank has one link to a switch, two in a ring."""
     latency_ps: int
     """Of each link; a message through a switch takes two."""
+    ring_size: int | None = None
+    """Ranks of the whole ring of which this dimension is a part; None if it is no part."""
+    ring_stride: int = 1
+    """Links of that ring between neighbours of this dimension."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +50,27 @@ class Accelerator:
     peak_flops: Mapping[str, float]
     """Operations a second by data type; the first is used where a node states none."""
     memory_Bps: float
-    memory_bytes: int
+    memory_bytes: int | None
+    """None is unknown."""
     launch_overhead_ps: int
     """What every device node costs in the roofline besides its operations and bytes."""
 
 
 @dataclass(frozen=True)
 class RemoteMemory:
-    """Memory behind a link of its own, for memory nodes."""
+    """Memory behind a link, for memory nodes."""
 
     bandwidth_Bps: float
     latency_ps: int
+    sharing: str = "per-rank"
+    """One of `MEMORY_SHARING`."""
+    ranks_per_node: int = 1
+    """How many ranks share a link where that is per node."""
+
+    def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
+        """Time of one access on an idle link, in whole cycles."""
+        latency, per_cycle = self.latency_ps // cycle_ps, self.bandwidth_Bps / (PS_PER_S / cycle_ps)
+        return (latency + int(size_bytes / per_cycle)) * cycle_ps
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +79,20 @@ class Machine:
 
     name: str
     source: str
-    accelerator: Accelerator
+    accelerator: Accelerator | None
+    """None where the machine's description says nothing of it, as some imported ones."""
     dimensions: tuple[Dimension, ...]
     algorithms: Mapping[CommKind, tuple[str, ...]]
     """For each kind one name of `collectives.ALGORITHMS` a dimension."""
     cycle_ps: int = 1
     """Every cost is rounded down to whole cycles."""
     remote_memory: RemoteMemory | None = None
+    scheduling: Scheduling | None = None
+    """Chunks and queues; None costs each collective as a whole, from its last arrival to one end for all."""
+    compute: str = "measured"
+    """The compute model where the user names none."""
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Process groups for graphs that don't declare theirs."""
 
     @property
     def size(self) -> int | None:

@@ -13,6 +13,8 @@ from chakrasim.replay.deadlock import Deadlock, find_deadlock
 from chakrasim.replay.intervals import covered_ps
 from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
 from chakrasim.replay.lower import Program
+from chakrasim.replay.network.analytical import rules_of
+from chakrasim.replay.scheduling import CHAKRASIM
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S, format_time
@@ -30,7 +32,8 @@ NOT_UNDERSTOOD = "not understood"
 class RankTimes:
     """Where one rank's time went. A node's time runs from its start to its end.
 
-    compute + exposed communication + idle = finish, to the picosecond.
+    compute + exposed communication + idle = finish, to the picosecond. By ASTRA-sim's rules compute is the sum
+    of the durations of the device's compute nodes, and all the rest is exposed communication.
     """
 
     rank: int
@@ -183,6 +186,13 @@ class Result:
 
         compute_ps, either_ps = covered(is_compute), covered(is_compute | is_communication)
         finish_ps = int(ends_ps.max(initial=0))
+        if rules_of(self.machine) != CHAKRASIM:
+            is_counted = (graph.kinds == NodeKind.COMP) & ~graph.is_cpu
+            if self.network == "recorded":
+                is_counted = ~graph.is_cpu
+            is_counted &= has_ended
+            compute_ps = min(int((ends_ps - starts_ps)[is_counted].sum()), finish_ps)
+            either_ps = finish_ps
         waits_ps = self.waits_ps[rows]
         waited = (waits_ps > 0) & has_ended
         return RankTimes(

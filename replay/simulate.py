@@ -12,14 +12,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from chakrasim.replay.compute.measured import Scales
-from chakrasim.replay.costs import cost
+from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.kernel import run
 from chakrasim.replay.lower import lower
 from chakrasim.replay.result import Result
 
 if TYPE_CHECKING:
+    from chakrasim.replay.costs import Costs
+    from chakrasim.replay.kernel import SharedNetwork
+    from chakrasim.replay.lower import Program
     from chakrasim.replay.machine import Machine
+    from chakrasim.traces.graph import Ints
     from chakrasim.traces.workload import Workload
 
 UNSCALED = Scales()
@@ -44,12 +50,7 @@ def simulate(
     """
     program = lower(workload)
     costs = cost(program, machine, compute, network, scales)
-    shared = None
-    if network == "shared-ports":
-        from chakrasim.replay.network.shared_ports import SharedPorts
-
-        shared = SharedPorts.of(program, machine.sized_for(workload.world_size))
-    starts_ps, ends_ps = run(program.state(costs.durations_ps, costs.collectives_ps), network=shared)
+    starts_ps, ends_ps = _run(program, machine, network, costs)
     return Result(
         program=program,
         machine=machine,
@@ -59,3 +60,33 @@ def simulate(
         ends_ps=ends_ps[: len(program)],
         notes=(*workload.notes, *costs.notes),
     )
+
+
+def _run(program: Program, machine: Machine, network: str, costs: Costs) -> tuple[Ints, Ints]:
+    """Starts and ends of all nodes, int64[N and the begins]; of all ranks at once where they do the same."""
+    if network == "analytical" and needs_system(machine, network):
+        from chakrasim.replay.alike import representative
+
+        one = representative(program, machine.sized_for(program.workload.world_size))
+        if one is not None:
+            ranks, of_one = len(program.bases), lower(one)
+            durations_ps, roles = costs.durations_ps[: len(of_one)], costs.roles[: len(of_one)]
+            state = of_one.state(durations_ps, np.zeros(len(of_one.collectives), dtype=np.int64), roles)
+            starts_ps, ends_ps = run(state, network=shared_network(of_one, machine, network))
+            return np.tile(starts_ps[: len(of_one)], ranks), np.tile(ends_ps[: len(of_one)], ranks)
+    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles)
+    return run(state, network=shared_network(program, machine, network))
+
+
+def shared_network(program: Program, machine: Machine, network: str) -> SharedNetwork | None:
+    """What the loop asks about nodes that don't end by themselves; None if all do."""
+    if network == "shared-ports":
+        from chakrasim.replay.network.shared_ports import SharedPorts
+
+        return SharedPorts.of(program, machine.sized_for(program.workload.world_size))
+    if needs_system(machine, network):
+        from chakrasim.replay.network.system import SystemNetwork
+
+        sized = machine.sized_for(program.workload.world_size)
+        return SystemNetwork(program, sized, shares_links=network == "congestion-aware")
+    return None

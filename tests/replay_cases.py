@@ -85,5 +85,5 @@ def result_of(workload: Workload, *, collective_ps: int = COLLECTIVE_PS) -> Resu
     costs_ps = np.full(len(program.collectives), collective_ps)
     starts_ps, ends_ps = run(program.state(durations(program), costs_ps))
     n = len(program)
-    machine = cast("Machine", SimpleNamespace(name="test machine"))
+    machine = cast("Machine", SimpleNamespace(name="test machine", scheduling=None))
     return Result(program, machine, "measured", "analytical", starts_ps[:n], ends_ps[:n])

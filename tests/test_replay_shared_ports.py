@@ -20,7 +20,7 @@ def landings(*messages: tuple[int, int, int], drain_ps: int = 100) -> list[int]:
 
     def until(time_ps: int) -> None:
         while network.next_ps() <= time_ps and network.next_ps() < NEVER_PS:
-            for at_ps, _, event in network.advance(network.next_ps()):
+            for at_ps, event in network.advance(network.next_ps()):
                 landed[event] = at_ps
 
     for i, (start_ps, _, _) in enumerate(messages):

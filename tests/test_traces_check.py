@@ -195,11 +195,13 @@ class TestProblems:
         assert messages(w) == []
 
 
-def test_collectives_told_to_leave_out_a_dimension_are_noted(tmp_path: Path) -> None:
-    w = workload(lambda b: all_reduce(b, attrs={"involved_dim": [True, False]}), 2)
+def test_the_dimensions_and_the_priority_of_a_collective_survive_a_round_trip(tmp_path: Path) -> None:
+    w = workload(lambda b: all_reduce(b, involved_dims=0b101, priority=7), 2)
     save_workload(w, tmp_path, "t")
-    (note,) = load_workload(tmp_path).notes
-    assert note.startswith("2 collective nodes state an involved_dim")
+    graph = load_workload(tmp_path).graphs[1]
+    assert graph.involved_dims.tolist() == [0b101]
+    assert graph.priorities.tolist() == [7]
+    assert graph.attributes(0)["involved_dim"] == [True, False, True, False]
 
 
 def test_sizes_and_times_that_cannot_be_are_refused() -> None:

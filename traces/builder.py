@@ -76,6 +76,8 @@ class GraphBuilder:
         peer: int = -1,
         tag: int = -1,
         dtype: str | None = None,
+        involved_dims: int = -1,
+        priority: int = 0,
         after: Iterable[int] = (),
         control_after: Iterable[int] = (),
         attrs: Mapping[str, Any] | None = None,
@@ -103,6 +105,8 @@ class GraphBuilder:
                 lane_id,
                 is_cpu,
                 self._dtypes(dtype) if dtype else -1,
+                involved_dims,
+                priority,
             )
         )
         for parent in after:
@@ -123,7 +127,7 @@ class GraphBuilder:
         Raises IndexError for an edge to a row that was never added: a mistake of the caller's.
         """
         n = len(self._nodes)
-        columns = list(zip(*self._nodes, strict=True)) if n else [()] * 14
+        columns = list(zip(*self._nodes, strict=True)) if n else [()] * 16
         edges = np.array(self._edges, dtype=np.int64).reshape(-1, 3)
         offsets, parents, is_control = csr_edges(n, edges[:, 0], edges[:, 1], edges[:, 2] != 0)
         attrs = self._attrs
@@ -155,6 +159,8 @@ class GraphBuilder:
             is_cpu=np.array(columns[12], dtype=np.bool_),
             dtype_ids=np.array(columns[13], dtype=np.int8),
             dtypes=self._dtypes.names(),
+            involved_dims=int64(14),
+            priorities=int64(15),
             parent_offsets=offsets,
             parents=parents,
             parent_is_control=is_control,

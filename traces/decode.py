@@ -22,6 +22,7 @@ _INTEGER_COLUMNS = {
     "comm_tag": "tags",
     "duration_ps": "durations_ps",
     "start_ps": "starts_ps",
+    "comm_priority": "priorities",
 }
 _SMALL = {"comm_kinds": 127, "peers": 2**31 - 1}
 _DTYPES = {"kinds": np.int8, "comm_kinds": np.int8, "dtype_ids": np.int8, "is_cpu": np.bool_}
@@ -59,8 +60,7 @@ def graph_from_messages(
     What is wrong with single nodes becomes `defects`, so that all of it can be told at once.
     `read_node` gives a Node message again by its position in `nodes`, for attributes without a
     column. With `drop_unknown_dependencies`, dependencies on unknown ids are dropped and counted in
-    `metadata["dropped_dependencies"]` instead. Collectives whose `involved_dim` leaves out a
-    dimension are counted in `metadata["restricted_collectives"]`. O(n + m log m).
+    `metadata["dropped_dependencies"]` instead. O(n + m log m).
 
     A collective, send or receive of the host that has neither kind nor size is the host's call
     around the real one, as older converters wrote it; it is read as host compute.
@@ -81,6 +81,8 @@ def graph_from_messages(
         "lanes": [DEFAULT_LANE] * n,
         "is_cpu": [False] * n,
         "dtype_ids": [-1] * n,
+        "involved_dims": [-1] * n,
+        "priorities": [0] * n,
     }
     tables = {name: StringTable() for name in ("names", "group_names", "lane_names", "dtypes")}
     defects: list[Defect] = []
@@ -138,9 +140,6 @@ def graph_from_messages(
     file_metadata = attributes_of(metadata) | {"version": metadata.version}
     if dropped:
         file_metadata["dropped_dependencies"] = dropped
-    restricted = sum(_is_restricted(node) for node in nodes if node.type == schema.COMM_COLL_NODE)
-    if restricted:
-        file_metadata["restricted_collectives"] = restricted
     reader = read_node if read_node is not None else nodes.__getitem__
     return ExecutionGraph(
         rank=rank,
@@ -159,12 +158,6 @@ def graph_from_messages(
         records=records,
         **arrays,
     )
-
-
-def _is_restricted(node: Any) -> bool:
-    """Whether a collective is to use only some dimensions of the network."""
-    value = attributes_of(node).get("involved_dim")
-    return isinstance(value, list) and not all(value)
 
 
 def _first_of_each(sorted_ids: Any) -> Any:
@@ -222,6 +215,12 @@ def _decode_node(
                 defects.append(Defect(node_id, f"{name} is {value}; expected 0 or more"))
             else:
                 columns[column][row] = int(value)
+        elif name == "involved_dim":
+            value = attribute_value(attr)
+            if not (isinstance(value, list) and all(isinstance(is_in, bool) for is_in in value)):
+                defects.append(Defect(node_id, "involved_dim is not a list of true and false"))
+            elif not all(value):
+                columns["involved_dims"][row] = sum(is_in << d for d, is_in in enumerate(value))
         elif name == "is_cpu_op":
             value = attribute_value(attr)
             if isinstance(value, int):

@@ -35,10 +35,12 @@ def messages_from_graph(graph: ExecutionGraph) -> Iterator[Any]:
         graph.tags.tolist(),
         graph.lanes.tolist(),
         graph.dtype_ids.tolist(),
+        graph.involved_dims.tolist(),
+        graph.priorities.tolist(),
         strict=True,
     )
-    for row, (kind, name, duration, start, cpu, ops, size, *comm, lane, dtype) in enumerate(columns):
-        comm_kind, comm_bytes, group, peer, tag = comm
+    for row, (kind, name, duration, start, cpu, ops, size, *rest) in enumerate(columns):
+        comm_kind, comm_bytes, group, peer, tag, lane, dtype, dims, priority = rest
         node = schema.Node(id=ids[row], name=names[name], type=kind)
         for edge in range(offsets[row], offsets[row + 1]):
             deps = node.ctrl_deps if is_control[edge] else node.data_deps
@@ -72,6 +74,12 @@ def messages_from_graph(graph: ExecutionGraph) -> Iterator[Any]:
             attr.add(name="lane", string_val=graph.lane_names[lane] if lane >= 0 else "")
         if dtype >= 0:
             attr.add(name="dtype", string_val=graph.dtypes[dtype])
+        if dims >= 0:
+            # Other readers take four dimensions for granted.
+            is_involved = [bool(dims >> d & 1) for d in range(max(4, dims.bit_length()))]
+            attr.add(name="involved_dim").bool_list.values.extend(is_involved)
+        if priority:
+            attr.add(name="comm_priority", int64_val=priority)
         _add_attributes(attr, graph.attributes(row))
         yield node
 

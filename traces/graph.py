@@ -120,6 +120,10 @@ class ExecutionGraph:
     dtype_ids: NDArray[np.int8]
     """Index in `dtypes`."""
     dtypes: tuple[str, ...]
+    involved_dims: Ints
+    """Of collectives: bit d is set if dimension d of the network takes part; -1 is all."""
+    priorities: Ints
+    """Of collectives: higher ones go first where the machine schedules by them."""
     parent_offsets: Ints
     """[n + 1]: the parents of row i are `parents[parent_offsets[i]:parent_offsets[i + 1]]`."""
     parents: Rows

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import re
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ from google.protobuf.message import DecodeError
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, frame_records, split_records
-from chakrasim.traces.decode import graph_from_messages
+from chakrasim.traces.decode import attributes_of, declared_groups, graph_from_messages
 from chakrasim.traces.encode import messages_from_graph
 from chakrasim.traces.errors import TraceError
-from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.graph import ExecutionGraph, NodeKind
 
 GZIP_MAGIC = b"\x1f\x8b"
 _RANK_IN_NAME = re.compile(r"\.(\d+)\.(?:et|json)(?:\.gz)?$")
@@ -48,8 +50,12 @@ def read_graph(
     rank: int | None = None,
     *,
     drop_unknown_dependencies: bool = False,
+    seen: dict[bytes, ExecutionGraph] | None = None,
 ) -> ExecutionGraph:
     """Read one rank's graph. The rank comes from the argument, the file's name or its metadata, else 0.
+
+    `seen` keeps graphs by a digest of their nodes: files that are alike but for their metadata share one
+    graph's columns, and only the first of them is decoded.
 
     The graph is not checked yet: see `chakrasim.traces.check`. Raises TraceError if the file isn't
     a Chakra file or ends too early, OSError if it can't be opened.
@@ -66,6 +72,9 @@ def read_graph(
         metadata, nodes = messages_from_json(data, str(path))
         read_node, records = None, None
     else:
+        alike = _find_alike(data, seen)
+        if alike is not None:
+            return _with_metadata_of(data, alike, rank if rank is not None else rank_in_name(path))
         metadata, nodes, spans = _parse_records(data, path)
 
         def read_node(position: int) -> Any:
@@ -81,13 +90,54 @@ def read_graph(
         rank = rank_in_name(path)
     if rank is None:
         rank = next((a.int64_val for a in metadata.attr if a.name == "rank"), 0)
-    return graph_from_messages(
+    graph = graph_from_messages(
         rank,
         metadata,
         nodes,
         read_node=read_node,
         records=None if drop_unknown_dependencies else records,
         drop_unknown_dependencies=drop_unknown_dependencies,
+    )
+    if seen is not None and records is not None and _is_same_for_all_ranks(graph):
+        seen[_nodes_digest(data)] = graph
+    return graph
+
+
+def _nodes_digest(data: bytes) -> bytes:
+    """A digest of all records but the first."""
+    _, end = next(split_records(data))
+    return hashlib.blake2b(memoryview(data)[end:], digest_size=16).digest()
+
+
+def _find_alike(data: bytes, seen: dict[bytes, ExecutionGraph] | None) -> ExecutionGraph | None:
+    if not seen:
+        return None
+    try:
+        return seen.get(_nodes_digest(data))
+    except (FramingError, StopIteration):
+        return None  # told when the records are parsed
+
+
+def _is_same_for_all_ranks(graph: ExecutionGraph) -> bool:
+    """Whether the nodes would be decoded the same way for another rank."""
+    is_message = (graph.kinds == NodeKind.SEND) | (graph.kinds == NodeKind.RECV)
+    declares_groups = any("process_group:init" in name for name in graph.names)
+    return not (is_message.any() or graph.defects or declares_groups)
+
+
+def _with_metadata_of(data: bytes, alike: ExecutionGraph, rank: int | None) -> ExecutionGraph:
+    """The graph whose nodes are those of `alike` and whose metadata are the file's own."""
+    start, end = next(split_records(data))
+    message = schema.GlobalMetadata.FromString(data[start:end])
+    metadata = attributes_of(message) | {"version": message.version}
+    if rank is None:
+        rank = int(metadata.get("rank", 0))
+    return replace(
+        alike,
+        rank=rank,
+        groups=declared_groups(metadata, ()),
+        metadata=metadata,
+        records=lambda: data,
     )
 
 

@@ -261,11 +261,13 @@ def read_workload(
     files = find_rank_files(path)
     single = path.is_file()
     graphs: dict[int, ExecutionGraph] = {}
+    seen: dict[bytes, ExecutionGraph] = {}
     for rank, file in files.items():
         graph = read_graph(
             file,
             None if single else rank,
             drop_unknown_dependencies=drop_unknown_dependencies,
+            seen=None if drop_unknown_dependencies else seen,
         )
         graphs[graph.rank] = graph
     if not (single or partial):
@@ -274,12 +276,6 @@ def read_workload(
     notes = _recorded_notes(graphs)
     if dropped:
         notes.append(f"{dropped:,} dependencies on nodes that are not in the trace were dropped")
-    restricted = sum(int(g.metadata.get("restricted_collectives", 0)) for g in graphs.values())
-    if restricted:
-        notes.append(
-            f"{restricted:,} collective nodes state an involved_dim, which isn't used: they run over every "
-            "dimension that their group spans"
-        )
     return Workload.from_graphs(
         graphs,
         name=path.name if path.is_file() else _prefix(next(iter(files.values()))),

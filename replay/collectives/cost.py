@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from chakrasim.replay.collectives.algorithms import ALGORITHMS, Span
+from chakrasim.replay.collectives.hockney import ALGORITHMS, Span
 from chakrasim.replay.collectives.layout import spans
 from chakrasim.replay.machine import Machine
 from chakrasim.traces.graph import CommKind

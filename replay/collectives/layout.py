@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from chakrasim.replay.collectives.algorithms import Span
+from chakrasim.replay.collectives.hockney import Span
 from chakrasim.replay.machine import Dimension, Machine
 from chakrasim.replay.network.analytical import coordinates, way
 from chakrasim.traces.graph import Ints

@@ -2,7 +2,8 @@
 
 A message passes the dimensions in which source and destination differ, the innermost first: the shorter way
 around a ring, one link in a fully connected dimension, up and down through a switch. It is cut through, not
-stored and forwarded, so its bytes are paid once.
+stored and forwarded, so its bytes are paid once. By ASTRA-sim's rules it pays for one of those dimensions
+only: the innermost (version 2) or the outermost (version 1).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.replay.machine import Machine
+from chakrasim.replay.machine import Dimension, Machine
+from chakrasim.replay.scheduling import ASTRA_SIM_1, CHAKRASIM
 from chakrasim.traces.graph import Ints
 from chakrasim.traces.units import PS_PER_S
 
@@ -28,6 +30,19 @@ def coordinates(machine: Machine, ranks: Ints) -> list[Ints]:
     return out
 
 
+def rules_of(machine: Machine) -> str:
+    """Whose rules the machine follows, one of `scheduling.RULES`."""
+    return machine.scheduling.rules if machine.scheduling else CHAKRASIM
+
+
+def hops(dimension: Dimension, from_: Ints, to: Ints) -> Ints:
+    """Links between places along one dimension; 0 between equal ones."""
+    if dimension.topology != "ring":
+        return (from_ != to) * np.int64(2 if dimension.topology == "switch" else 1)
+    apart = np.abs(from_ - to) * dimension.ring_stride
+    return np.minimum(apart, (dimension.ring_size or dimension.size or 0) - apart)
+
+
 def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDArray[np.float64]]:
     """Latency in ps and bandwidth in bytes a second from each source to its destination.
 
@@ -35,22 +50,22 @@ def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDAr
     """
     latency_ps = np.zeros(len(sources), dtype=np.int64)
     bandwidth_Bps = np.full(len(sources), np.inf)
-    from_, to = coordinates(machine, sources), coordinates(machine, destinations)
-    for dimension, a, b in zip(machine.dimensions, from_, to, strict=True):
-        if dimension.topology == "ring":
-            apart = np.abs(a - b)
-            hops = np.minimum(apart, (dimension.size or 0) - apart)
-        else:
-            hops = (a != b) * (2 if dimension.topology == "switch" else 1)
-        latency_ps += hops * dimension.latency_ps
-        bandwidth_Bps[a != b] = np.minimum(bandwidth_Bps[a != b], dimension.bandwidth_Bps)
+    rules = rules_of(machine)
+    sources_at, destinations_at = coordinates(machine, sources), coordinates(machine, destinations)
+    places = list(zip(machine.dimensions, sources_at, destinations_at, strict=True))
+    for dimension, from_, to in places if rules != ASTRA_SIM_1 else reversed(places):
+        passes = from_ != to
+        if rules != CHAKRASIM:
+            passes &= np.isinf(bandwidth_Bps)
+        latency_ps += np.where(passes, hops(dimension, from_, to), 0) * dimension.latency_ps
+        bandwidth_Bps[passes] = np.minimum(bandwidth_Bps[passes], dimension.bandwidth_Bps)
     return latency_ps, bandwidth_Bps
 
 
 @overload
 def message_ps(machine: Machine, source: int, destination: int, size_bytes: int) -> int: ...
 @overload
-def message_ps(machine: Machine, source: Ints, destination: Ints, size_bytes: Ints) -> Ints: ...
+def message_ps(machine: Machine, source: Ints, destination: Ints, size_bytes: Ints | int) -> Ints: ...
 def message_ps(
     machine: Machine, source: int | Ints, destination: int | Ints, size_bytes: int | Ints
 ) -> int | Ints:
@@ -59,6 +74,13 @@ def message_ps(
     Takes numbers or arrays; the machine must be sized (`Machine.sized_for`).
     """
     latency_ps, bandwidth_Bps = way(machine, np.atleast_1d(source), np.atleast_1d(destination))
-    total = latency_ps + (np.atleast_1d(size_bytes) * (PS_PER_S / bandwidth_Bps)).astype(np.int64)
-    total -= total % machine.cycle_ps
+    cycle_ps = machine.cycle_ps
+    latency = latency_ps / cycle_ps
+    if rules_of(machine) == ASTRA_SIM_1:
+        latency = np.floor(latency)  # it keeps whole ns at every addition
+    # In cycles, and in this order, a double rounds as ASTRA-sim's does.
+    cycles = latency + np.atleast_1d(size_bytes) / (bandwidth_Bps / (PS_PER_S / cycle_ps))
+    total = cycles.astype(np.int64) * cycle_ps
     return total if isinstance(source, np.ndarray) else int(total[0])
+
+

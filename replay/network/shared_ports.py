@@ -99,8 +99,8 @@ class SharedPorts:
         landed_ps = self.landing[0][0] if self.landing else NEVER_PS
         return min(drained_ps, landed_ps)
 
-    def advance(self, to_ps: int) -> list[tuple[int, int, int]]:
-        """Move to `next_ps()`; (time_ps, sequence, event) of the messages that land then, often none."""
+    def advance(self, to_ps: int) -> list[tuple[int, int]]:
+        """Move to `next_ps()`; (time_ps, event) of the messages that land then, often none."""
         while self.draining and self.draining.peekitem()[1][0] <= to_ps:
             flow = self.draining.popitem()[0]
             message = flow.message
@@ -109,7 +109,8 @@ class SharedPorts:
             self._share_anew(message, to_ps)
         landed = []
         while self.landing and self.landing[0][0] <= to_ps:
-            landed.append(heappop(self.landing))
+            time_ps, _, event = heappop(self.landing)
+            landed.append((time_ps, event))
         return landed
 
     def _share_anew(self, message: Message, now_ps: int) -> None:

@@ -1,0 +1,67 @@
+"""Workloads in which every rank does the same: one of them is replayed, and speaks for all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chakrasim.replay.collectives.algorithms import KINDS, algorithm
+from chakrasim.replay.collectives.lines import Layout, lay_out
+from chakrasim.replay.network.system import plays_messages
+from chakrasim.replay.scheduling import ASTRA_SIM_1, Scheduling
+from chakrasim.traces.graph import CommKind, NodeKind
+
+if TYPE_CHECKING:
+    from chakrasim.replay.lower import Program
+    from chakrasim.replay.machine import Machine
+    from chakrasim.traces.workload import Workload
+
+
+def representative(program: Program, machine: Machine) -> Workload | None:
+    """The workload with its first rank only, if all ranks of a sized machine behave like that one; else None.
+
+    They do if they share one graph without sends and receives, if all their collectives are of all ranks, if
+    those look the same from everywhere, and if messages don't meet. That is exact: by induction over the
+    events all ranks do the same at the same time. O(ranks + nodes of one).
+    """
+    workload = program.workload
+    first, *others = workload.graphs.values()
+    if not others or len(workload.graphs) != machine.size or 0 not in workload.graphs:
+        return None
+    if any(graph.kinds is not first.kinds or graph.parents is not first.parents for graph in others):
+        return None
+    is_message = (first.kinds == NodeKind.SEND) | (first.kinds == NodeKind.RECV)
+    memory = machine.remote_memory
+    scheduling = machine.scheduling or Scheduling()
+    if (
+        is_message.any()
+        or plays_messages(machine, shares_links=False)
+        or (memory is not None and memory.sharing != "per-rank")
+        or scheduling.custom
+        or scheduling.custom_by_node
+    ):
+        return None
+    is_collective = (first.kinds == NodeKind.COLL) & (first.comm_kinds >= 0)
+    if any(workload.group_index(rank)[is_collective].any() for rank in workload.graphs):
+        return None
+    distinct = np.unique(np.stack([first.comm_kinds[is_collective], first.involved_dims[is_collective]]), axis=1)
+    for kind, involved in distinct.T.tolist():
+        if CommKind(kind) in KINDS:
+            layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)
+            if layout is not None and not _looks_alike(layout):
+                return None
+    return replace(workload, graphs={0: first}, group_tables={0: workload.group_tables[0]})
+
+
+def _looks_alike(layout: Layout) -> bool:
+    """Whether every member ends each phase when all others do, if they start together."""
+    machine = layout.machine
+    if machine.scheduling is not None and machine.scheduling.rules == ASTRA_SIM_1:
+        return True
+    if layout.is_flat or any(algorithm(name).is_tree for name in layout.algorithms):
+        return False
+    # Whole rings, and everything that isn't one, look the same from each of their places.
+    dimensions = [machine.dimensions[dim] for dim in layout.dims]
+    return all(dimension.ring_size in (None, dimension.size) for dimension in dimensions)

@@ -1,0 +1,197 @@
+"""What the replay loop asks where collectives are scheduled, or messages share links or memory.
+
+A `kernel.SharedNetwork`: members of collectives, and where messages meet also sends and receives, and memory
+nodes that share a link, are handed over when they start and handed back when they end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chakrasim.replay.collectives.algorithms import KINDS, algorithm
+from chakrasim.replay.collectives.cost import collective_ps
+from chakrasim.replay.collectives.custom import custom_tasks
+from chakrasim.replay.collectives.endpoint import PlainEndpoint
+from chakrasim.replay.collectives.lines import Layout, check_runs, lay_out
+from chakrasim.replay.collectives.playing import Played, Players
+from chakrasim.replay.collectives.scheduler import Collective, Scheduler
+from chakrasim.replay.collectives.tasks import TaskRun
+from chakrasim.replay.network.clock import Clock
+from chakrasim.replay.network.links import FifoLinks
+from chakrasim.replay.network.mailbox import Mailbox
+from chakrasim.replay.scheduling import CHAKRASIM, Scheduling
+from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.graph import CommKind, NodeKind
+
+if TYPE_CHECKING:
+    from chakrasim.replay.lower import Program
+    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.network.clock import Event
+
+
+@dataclass(frozen=True, eq=False)
+class _Together:
+    """A collective that isn't played: it ends for all so long after the last has come."""
+
+    waiting: dict[int, Event]
+    present: int
+    cost_ps: int
+
+
+class SystemNetwork:
+    """One for each replay, of a sized machine. With `shares_links` messages queue for the links."""
+
+    def __init__(self, program: Program, machine: Machine, *, shares_links: bool) -> None:
+        self.program, self.machine = program, machine
+        self.clock = Clock()
+        self.scheduling = machine.scheduling or Scheduling()
+        self.ended: list[int] = []
+        self.notes: dict[str, int] = {}
+        transmit = None
+        if plays_messages(machine, shares_links=shares_links):
+            transmit = FifoLinks(self.clock, machine).transmit if shares_links else self._idle
+        self.scheduler = Scheduler(machine, self.clock, Players(machine, self.clock, transmit=transmit))
+        self.transmit = transmit or self._idle
+        self.mailbox = Mailbox(self.clock, self.transmit, rendezvous=self.scheduling.rendezvous)
+        self._custom: dict[int, Played] = {}
+        self._layouts: dict[tuple[CommKind, int, int], Layout | None] = {}
+        self._together: dict[int, _Together] = {}
+        self._memory_free_ps: dict[int, int] = {}
+        self._idle_ps: dict[tuple[int, int, int], int] = {}
+
+    def start(self, now_ps: int, event: int, sequence: int) -> None:
+        """A node starts."""
+        self.clock.now_ps = now_ps
+        program = self.program
+        rank, row = program.locate(event)
+        graph = program.workload.graphs[rank]
+        kind = NodeKind(graph.kinds[row])
+
+        def ended() -> None:
+            self.ended.append(event)
+
+        if kind == NodeKind.COLL:
+            self._start_collective(int(program.partners[event]), rank, row, ended)
+            return
+        peer, size_bytes = int(graph.peers[row]), max(0, int(graph.comm_bytes[row]))
+        tag = int(graph.tags[row])
+        if kind == NodeKind.SEND:
+            self.mailbox.send((rank, peer, size_bytes, tag), ended)
+        elif kind == NodeKind.RECV:
+            self.mailbox.receive((peer, rank, size_bytes, tag), ended)
+        else:
+            self._start_memory(rank, int(graph.tensor_bytes[row]), ended)
+
+    def next_ps(self) -> int:
+        """When the next event is due."""
+        return self.clock.next_ps()
+
+    def advance(self, to_ps: int) -> list[tuple[int, int]]:
+        """Run what is due; (time_ps, event) of the nodes that ended, in order."""
+        self.clock.advance(to_ps)
+        ended = [(to_ps, node) for node in self.ended]
+        self.ended.clear()
+        return ended
+
+    def _idle(self, source: int, destination: int, size_bytes: int, arrived: Event) -> None:
+        from chakrasim.replay.network.analytical import message_ps
+
+        key = source, destination, size_bytes
+        if key not in self._idle_ps:
+            self._idle_ps[key] = message_ps(self.machine, *key)
+        self.clock.at(self.clock.now_ps + self._idle_ps[key], arrived)
+
+    def _start_memory(self, rank: int, size_bytes: int, ended: Event) -> None:
+        """One request after the other on each link to remote memory."""
+        memory = self.machine.remote_memory
+        assert memory is not None
+        link = rank // memory.ranks_per_node if memory.sharing == "per-node" else 0
+        begun_ps = max(self.clock.now_ps, self._memory_free_ps.get(link, 0))
+        end_ps = begun_ps + memory.access_ps(size_bytes, self.machine.cycle_ps)
+        self._memory_free_ps[link] = end_ps
+        self.clock.at(end_ps, ended)
+
+    def _start_collective(self, number: int, rank: int, row: int, ended: Event) -> None:
+        matching = self.program.collectives
+        graph = self.program.workload.graphs[rank]
+        kind, group = CommKind(matching.kind[number]), int(matching.group[number])
+        key = kind, group, int(graph.involved_dims[row])
+        scheduling = self.scheduling
+        path = scheduling.custom_by_node.get(int(graph.ids[row]), scheduling.custom.get(kind))
+        if path is not None:
+            self._start_custom(number, rank, path, ended)
+            return
+        if kind not in KINDS and kind != CommKind.REDUCE_SCATTER_BLOCK:
+            self._wait_together(number, kind, ended)
+            return
+        if key not in self._layouts:
+            ranks = self.program.workload.groups[group].ranks
+            layout = lay_out(self.machine, kind, ranks, key[2])
+            self._layouts[key] = layout
+            if layout is not None:
+                self._check(layout, kind)
+        found = self._layouts[key]
+        if found is None:
+            self.clock.at(self.clock.now_ps, ended)
+            return
+        layout = found
+
+        def collective() -> Collective:
+            ranks = self.program.workload.groups[group].ranks
+            present = self.program.workload.graphs.keys() & set(ranks)
+            return Collective(kind, max(0, int(matching.size_bytes[number])), ranks, present, layout)
+
+        self.scheduler.start(number, collective, rank, int(graph.priorities[row]), ended)
+
+    def _start_custom(self, number: int, rank: int, path: str, ended: Event) -> None:
+        """One run over all members, whatever the chunks: a graph states its own messages."""
+        matching, workload = self.program.collectives, self.program.workload
+        ranks = tuple(sorted(workload.groups[int(matching.group[number])].ranks))
+        flight = self._custom.get(number)
+        if flight is None:
+            kind, size_bytes = CommKind(matching.kind[number]), max(0, int(matching.size_bytes[number]))
+            tasks = custom_tasks(self.machine, path, kind, len(ranks), size_bytes)
+            flight = self._custom[number] = Played(
+                lambda clock, mailbox, done: TaskRun(
+                    clock, tasks, ranks, PlainEndpoint(clock), mailbox, done
+                ),
+                self.clock,
+                Mailbox(self.clock, self.transmit, rendezvous=self.scheduling.rendezvous),
+                [place for place, member in enumerate(ranks) if member in workload.graphs],
+                len(ranks),
+            )
+        flight.start(ranks.index(rank), ended)
+
+    def _wait_together(self, number: int, kind: CommKind, ended: Event) -> None:
+        matching, workload = self.program.collectives, self.program.workload
+        ranks = workload.groups[int(matching.group[number])].ranks
+        flight = self._together.get(number)
+        if flight is None:
+            cost_ps = collective_ps(
+                self.machine, kind, max(0, int(matching.size_bytes[number])), ranks, int(matching.root[number])
+            )
+            flight = self._together[number] = _Together({}, int(self.program.expected[number]), cost_ps)
+        flight.waiting[len(flight.waiting)] = ended
+        if len(flight.waiting) == flight.present:
+            del self._together[number]
+            for event in flight.waiting.values():
+                self.clock.at(self.clock.now_ps + flight.cost_ps, event)
+
+    def _check(self, layout: Layout, kind: CommKind) -> None:
+        """Refuse what an algorithm can't do; where ASTRA-sim does something else instead, say so."""
+        for name, n in zip(layout.algorithms, layout.sizes, strict=True):
+            why = check_runs(algorithm(name), kind, n)
+            if why is None:
+                continue
+            is_odd_gather = name.endswith("halving-doubling") and kind == CommKind.ALL_GATHER
+            is_odd_tree = algorithm(name).is_tree and not n & (n - 1)
+            if self.scheduling.rules == CHAKRASIM or not (is_odd_gather or is_odd_tree):
+                raise ConfigError(f"{self.machine.name}: {why}; choose another algorithm for {kind.label}")
+            self.notes[f"{why}: what ASTRA-sim does instead is costed, which is no {kind.label}"] = 1
+
+
+def plays_messages(machine: Machine, *, shares_links: bool) -> bool:
+    """Whether every message has to be played: they share links or a bus, or are asked for."""
+    scheduling = machine.scheduling or Scheduling()
+    return shares_links or scheduling.bus is not None or scheduling.rendezvous
