@@ -42,6 +42,8 @@ class Costs:
     roles: NDArray[np.int8]
     """int8[N]: what ends each node, `program.roles` but where the network ends more, or nobody waits."""
     notes: tuple[str, ...]
+    timers_ps: Ints | None = None
+    """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
 
 
 def needs_system(machine: Machine, network: str) -> bool:
@@ -141,16 +143,20 @@ def _asked(
     is_member = roles == COLLECTIVE
     roles[is_member] = PLAIN
     durations_ps[is_member] = ASK_PS
+    timers_ps = None
     is_send, is_receive = kinds == NodeKind.SEND, program.roles == RECEIVE
     if plays_messages(sized, shares_links=network == "congestion-aware"):
         roles[is_send | is_receive] = PLAIN
         durations_ps[is_send | is_receive] = ASK_PS
+        # The network also keeps the time of what ends by itself: all that ends in one tick has one order.
+        timers_ps = durations_ps.copy()
+        durations_ps[timers_ps > 0] = ASK_PS
     else:
         pricing = _Pricing(program, sized)
         _messages(program, pricing, durations_ps, recorded_ps, False, notes)
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
     collectives_ps = np.zeros(len(program.collectives), dtype=np.int64)
-    return Costs(durations_ps, collectives_ps, roles, (*lines, *_missing_ranks(program)))
+    return Costs(durations_ps, collectives_ps, roles, (*lines, *_missing_ranks(program)), timers_ps)
 
 
 def _joined(program: Program, column: str) -> Ints:

@@ -339,8 +339,10 @@ def run(
         state.queue_ps[at], state.queue_sequences[at], state.queue_events[at] = time_ps, sequence, event
         counters[QUEUED] += 1
 
+    ended_ps = -1
     while True:
-        horizon_ps = network.next_ps() if network else NEVER_PS
+        # What the network ended leads on before anything else of that tick.
+        horizon_ps = max(network.next_ps(), ended_ps + 1) if network else NEVER_PS
         reason = loop(state, horizon_ps)
         if reason == ASKING:
             now_ps = int(counters[NOW_PS])
@@ -352,10 +354,12 @@ def run(
                 else:
                     assert network is not None, "a node without a duration"
                     network.start(now_ps, event, sequence)
-        elif network and horizon_ps < NEVER_PS:
-            for time_ps, event in network.advance(horizon_ps):
+        elif network and (next_ps := network.next_ps()) < NEVER_PS:
+            ended_ps = -1
+            for time_ps, event in network.advance(next_ps):
                 answer(time_ps, counters[SEQUENCE], event)
                 counters[SEQUENCE] += 1
+                ended_ps = time_ps
         else:
             break
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)

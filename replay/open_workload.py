@@ -6,7 +6,7 @@ This and `cli.py` are the only places that know both the converters and the repl
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,7 @@ def open_workload(
     name: str,
     *,
     groups_file: str | os.PathLike[str] | None = None,
+    groups: Mapping[str, Sequence[int]] | None = None,
     partial: bool = False,
     drop_unknown_dependencies: bool = False,
     check: bool = True,
@@ -60,7 +61,7 @@ def open_workload(
 ) -> Workload:
     """Read Chakra graphs, or convert profiler traces, whichever `name` turns out to be.
 
-    A folder that holds both is read as graphs. With `check` off, a workload with problems is returned for
+    A folder that holds both is read as graphs. `groups` are for graphs whose own file of groups isn't given. With `check` off, a workload with problems is returned for
     looking at. Raises TraceError for what is wrong with a trace, ConfigError for options that don't fit it,
     OSError for a file that can't be opened.
     """
@@ -85,6 +86,7 @@ def open_workload(
         workload = read_workload(
             path,
             groups_file=groups_file,
+            groups=groups,
             partial=partial,
             drop_unknown_dependencies=drop_unknown_dependencies,
         )

@@ -72,14 +72,16 @@ def _run(program: Program, machine: Machine, network: str, costs: Costs) -> tupl
             ranks, of_one = len(program.bases), lower(one)
             durations_ps, roles = costs.durations_ps[: len(of_one)], costs.roles[: len(of_one)]
             state = of_one.state(durations_ps, np.zeros(len(of_one.collectives), dtype=np.int64), roles)
-            starts_ps, ends_ps = run(state, network=shared_network(of_one, machine, network))
+            starts_ps, ends_ps = run(state, network=shared_network(of_one, machine, network, None))
             return np.tile(starts_ps[: len(of_one)], ranks), np.tile(ends_ps[: len(of_one)], ranks)
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles)
-    return run(state, network=shared_network(program, machine, network))
+    return run(state, network=shared_network(program, machine, network, costs.timers_ps))
 
 
-def shared_network(program: Program, machine: Machine, network: str) -> SharedNetwork | None:
-    """What the loop asks about nodes that don't end by themselves; None if all do."""
+def shared_network(
+    program: Program, machine: Machine, network: str, timers_ps: Ints | None
+) -> SharedNetwork | None:
+    """What the loop asks about nodes that don't end by themselves; None if all do. See `Costs`."""
     if network == "shared-ports":
         from chakrasim.replay.network.shared_ports import SharedPorts
 
@@ -88,5 +90,7 @@ def shared_network(program: Program, machine: Machine, network: str) -> SharedNe
         from chakrasim.replay.network.system import SystemNetwork
 
         sized = machine.sized_for(program.workload.world_size)
-        return SystemNetwork(program, sized, shares_links=network == "congestion-aware")
+        return SystemNetwork(
+            program, sized, shares_links=network == "congestion-aware", timers_ps=timers_ps
+        )
     return None

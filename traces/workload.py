@@ -228,12 +228,14 @@ def load_workload(
     path: str | os.PathLike[str],
     *,
     groups_file: str | os.PathLike[str] | None = None,
+    groups: Mapping[str, Sequence[int]] | None = None,
     partial: bool = False,
     drop_unknown_dependencies: bool = False,
 ) -> Workload:
     """Read and check the graphs of a folder, a prefix or one file (see `find_rank_files`).
 
-    One file alone, or `partial`, makes a workload in which other ranks of the world are missing. Raises
+    Process groups come from a file, else from `groups`, else from the graphs themselves. One file alone, or
+    `partial`, makes a workload in which other ranks of the world are missing. Raises
     TraceError for whatever is wrong, OSError for a file that can't be opened.
     """
     from chakrasim.traces.check import raise_problems
@@ -241,6 +243,7 @@ def load_workload(
     workload = read_workload(
         path,
         groups_file=groups_file,
+        groups=groups,
         partial=partial,
         drop_unknown_dependencies=drop_unknown_dependencies,
     )
@@ -252,12 +255,14 @@ def read_workload(
     path: str | os.PathLike[str],
     *,
     groups_file: str | os.PathLike[str] | None = None,
+    groups: Mapping[str, Sequence[int]] | None = None,
     partial: bool = False,
     drop_unknown_dependencies: bool = False,
 ) -> Workload:
     """As `load_workload`, without the check of nodes and collectives: for looking at broken traces."""
     path = Path(path)
-    groups = read_groups(groups_file) if groups_file is not None else None
+    if groups_file is not None:
+        groups = read_groups(groups_file)
     files = find_rank_files(path)
     single = path.is_file()
     graphs: dict[int, ExecutionGraph] = {}

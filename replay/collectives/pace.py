@@ -27,9 +27,9 @@ class Ends(NamedTuple):
     """When each member ends, and what breaks ties between phases of one member that end together."""
 
     ends_ps: tuple[int, ...]
-    order: tuple[int, int]
-    """Minus how long before its end a member set its last timer, and minus how long before that the message
-    left whose arrival did. The longer ago, the sooner it is its turn."""
+    order: tuple[int, ...]
+    """Minus how long before its end a member set its last timer, the one before that if it reduces, and when
+    the message left whose arrival did. The longer ago, the sooner it is its turn."""
 
 
 class Run(Protocol):
@@ -46,7 +46,7 @@ Play = Callable[[Clock, Mailbox, Callable[[int], None]], Run]
 class Pace:
     """Ends of one phase on one line. With `together`, all members end with the last of them."""
 
-    def __init__(self, line: Line, order: tuple[int, int], *, together: bool = False) -> None:
+    def __init__(self, line: Line, order: tuple[int, ...], *, together: bool = False) -> None:
         self.line, self.order, self.together = line, order, together
         self._kept: dict[tuple[int, ...], tuple[int, ...]] = {}
 
@@ -95,9 +95,11 @@ class TokenPace(Pace):
     def __init__(self, line: Line, program: Program, *, together: bool = False) -> None:
         self.program = program
         self.line = line
-        operation = int(program.operations_ps[-1])
-        last_ps = int(self._message_ps(len(program) - 1).max())
-        super().__init__(line, (-operation, -operation - last_ps), together=together)
+        operation, message_ps = program.operations[-1], int(self._message_ps(len(program) - 1).max())
+        order = (-operation.takes_ps, -operation.takes_ps - message_ps)
+        if operation.reduces:
+            order = (-operation.reduction_ps, *order)
+        super().__init__(line, order, together=together)
 
     def _work_out(self, starts_ps: Ints) -> tuple[int, ...]:
         program = self.program
@@ -140,7 +142,7 @@ class TokenPace(Pace):
 
     def _one_after_the_other(self, starts_ps: Ints) -> tuple[int, ...]:
         """A window of 1: each message goes out after the one before has come. O(messages), in columns."""
-        program, operations = self.program, self.program.operations
+        program, operations = self.program, self.program.operations_ps.tolist()
         ready = starts_ps + operations[0]
         last_step, cost = -1, np.empty(0, dtype=np.int64)
         sources = destinations = cost

@@ -26,8 +26,8 @@ class Phase(NamedTuple):
 def chunk_bytes(scheduling: Scheduling, kind: CommKind, size_bytes: int, world_size: int) -> list[int]:
     """Bytes of each chunk, in order.
 
-    Equal pieces and a rest; by ASTRA-sim 2's rules every chunk is full-sized, and of other collectives than an
-    all-gather none has fewer bytes than there are ranks.
+    Equal pieces and a rest; by ASTRA-sim 2's rules every chunk is full-sized, and of other collectives than
+    an all-gather none has fewer bytes than there are ranks.
     """
     size = size_bytes // scheduling.chunks
     if scheduling.rules == ASTRA_SIM_2:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from chakrasim.replay.collectives.algorithms import Algorithm
+from chakrasim.replay.collectives.endpoint import INBOUND, OUTBOUND, SENT_BACK, Operation
 from chakrasim.replay.collectives.steps import Step
 from chakrasim.replay.machine import Machine
 from chakrasim.replay.scheduling import ASTRA_SIM_2, CHAKRASIM, Scheduling
@@ -33,6 +34,9 @@ class Program:
     """Messages that a member must have received before it sends the last so many; 0 is no barrier."""
     sizes: Ints
     """int64[messages]: bytes of the messages that a member sends, in order."""
+    token_bytes: Ints
+    """int64[messages + window]: bytes of the message that each token is to send; those of the last ones, which
+    send nothing, go on in the same way."""
     step_of: Ints
     """int64[messages]: the step that each belongs to."""
     reduces: Ints
@@ -47,23 +51,20 @@ class Program:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    # Lists, since single entries of arrays are slow.
-
     @cached_property
-    def token_bytes(self) -> list[int]:
-        """By token: the message that it is to send; of the last ones, which send nothing, the one before."""
-        sizes: list[int] = self.sizes.tolist()
-        return sizes + sizes[-1:] * self.window
-
-    @cached_property
-    def operations(self) -> list[int]:
-        """`operations_ps` by token."""
-        return self.operations_ps.tolist()
-
-    @cached_property
-    def reductions(self) -> list[int]:
-        """`reductions_ps` by token."""
-        return self.reductions_ps.tolist()
+    def operations(self) -> list[Operation]:
+        """By token: what is to be done before the message that it is to send."""
+        found = []
+        columns = self.token_bytes, self.reduces, self.reductions_ps, self.operations_ps
+        for token, (size, reduces, reduction_ps, takes_ps) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        ):
+            in_cycle = token % self.cycle
+            role = OUTBOUND if in_cycle < self.window else INBOUND
+            if role == INBOUND and in_cycle < self.cycle - self.window:
+                role = SENT_BACK
+            found.append(Operation(size, role, takes_ps, bool(reduces), reduction_ps))
+        return found
 
     @cached_property
     def destinations(self) -> list[list[int]]:
@@ -125,14 +126,17 @@ def make_program(
         reduces = (token % cycle >= window).astype(np.int64)
         if kind == CommKind.ALL_REDUCE:
             reduces *= token // cycle % 2 == 0
-    about_to_go = sizes[np.minimum(token, len(sizes) - 1)]
-    reductions_ps = reduces * reductions(machine, about_to_go)
+    token_bytes = np.append(sizes, np.full(window, sizes[-1]))
+    if _base(found.name) == "halving-doubling":
+        token_bytes[-1] = sizes[-1] // 2 if kind == CommKind.REDUCE_SCATTER else sizes[-1] * 2
+    reductions_ps = reduces * reductions(machine, token_bytes)
     return Program(
         steps=steps,
         n=n,
         window=window,
         barrier=n - 1 if is_direct and kind == CommKind.ALL_REDUCE else 0,
         sizes=sizes,
+        token_bytes=token_bytes,
         step_of=step_of,
         reduces=reduces,
         reductions_ps=reductions_ps,

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chakrasim.replay.collectives.algorithms import algorithm
-from chakrasim.replay.collectives.lines import Layout, Line, lay_out
+from chakrasim.replay.collectives.lines import Layout, Line
 from chakrasim.replay.collectives.phases import Phase, baseline_order, chunk_bytes, phases
 from chakrasim.replay.collectives.playing import Player, Players
+from chakrasim.replay.collectives.themis import Themis, total_bandwidth_Bps
 from chakrasim.replay.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
 
@@ -97,6 +98,8 @@ class Scheduler:
         self._turns: dict[tuple[int, int, str], int] = defaultdict(int)
         self._trees: dict[tuple[int, int, CommKind], int] = defaultdict(int)
         self._issued: dict[int, int] = defaultdict(int)
+        self.themis: Themis | None = None
+        self._balanced_ps = -1
 
     def start(
         self,
@@ -128,13 +131,31 @@ class Scheduler:
         layout, kind = collective.layout, collective.kind
         world_size = self.machine.size or len(collective.ranks)
         sizes = chunk_bytes(self.scheduling, kind, collective.size_bytes, world_size)
-        order = baseline_order(kind, len(layout.dims))
+        orders = self._orders(collective, sizes)
         keeping = {index for index, name in enumerate(layout.algorithms) if algorithm(name).is_tree}
-        chunks = [phases(self.scheduling, kind, size, layout.sizes, order, keeping) for size in sizes]
+        chunks = [
+            phases(self.scheduling, kind, size, layout.sizes, order, keeping)
+            for size, order in zip(sizes, orders, strict=True)
+        ]
         return _Flight(collective, chunks)
 
+    def _orders(self, collective: Collective, sizes: list[int]) -> list[tuple[int, ...]]:
+        """For each chunk positions in the layout's dimensions, in the order in which it visits them."""
+        dims = collective.layout.dims
+        if self.scheduling.dimension_order != "themis" or len(dims) == 1:
+            return [baseline_order(collective.kind, len(dims))] * len(sizes)
+        if self.themis is None:
+            dimensions = self.machine.dimensions
+            widths_Bps = [total_bandwidth_Bps(dimension) for dimension in dimensions]
+            self.themis = Themis([dimension.size or 1 for dimension in dimensions], widths_Bps)
+        if self.clock.now_ps != self._balanced_ps:
+            self.themis.reset()
+            self._balanced_ps = self.clock.now_ps
+        orders = self.themis.orders(collective.kind, sizes, max(sizes), dims)
+        return [tuple(dims.index(dim) for dim in order) for order in orders]
+
     def _priority(self, rank: int, stated: int) -> int:
-        """LIFO rises and FIFO falls with every collective of a rank; what a node states counts in any case."""
+        """LIFO rises and FIFO falls with a rank's collectives; what a node states counts in any case."""
         self._issued[rank] += 1
         if stated or self.scheduling.priority == "explicit":
             return stated
@@ -169,8 +190,8 @@ class Scheduler:
     def _enter(self, work: _Work) -> None:
         """Wait behind what came before with the same or a higher priority.
 
-        Where the smallest go first, a chunk waits behind smaller ones only; but the phases of an all-reduce or
-        an all-to-all stand by priority in any case.
+        Where the smallest go first, a chunk waits behind smaller ones only; but the phases of an all-reduce
+        or an all-to-all stand by priority in any case.
         """
         waiting = self._queues[work.places[work.at].queue].waiting
         phase = work.phase
@@ -179,7 +200,8 @@ class Scheduler:
             CommKind.ALL_GATHER,
         )
         if by_size:
-            at = next((i for i, w in enumerate(waiting) if w.phase.size_bytes >= phase.size_bytes), len(waiting))
+            larger = (i for i, other in enumerate(waiting) if other.phase.size_bytes >= phase.size_bytes)
+            at = next(larger, len(waiting))
         else:
             at = len(waiting)
             while at and waiting[at - 1].priority < work.priority:
@@ -215,15 +237,20 @@ class Scheduler:
     def _finish(self, work: _Work) -> None:
         """A chunk has ended a phase: it tells its collective, or queues for the next; then others start."""
         flight, queue = work.flight, work.places[work.at].queue
-        is_last = work.at + 1 == len(work.places)
-        if is_last:
-            flight.left[work.rank] -= 1
-            if not flight.left[work.rank]:
-                flight.ended[work.rank]()
-        else:
+        if work.at + 1 < len(work.places):
             work.at += 1
             self._enter(work)
-        self._queues[queue].running -= 1
-        self._serve(queue)
-        if not is_last:
+            self._leave(queue)
             self._serve(work.places[work.at].queue)
+            return
+        flight.left[work.rank] -= 1
+        if flight.left[work.rank]:
+            self._leave(queue)
+        else:
+            # What the rank does next may enter the queues before this chunk has left its own.
+            flight.ended[work.rank]()
+            self.clock.then(lambda: self._leave(queue))
+
+    def _leave(self, name: QueueName) -> None:
+        self._queues[name].running -= 1
+        self._serve(name)

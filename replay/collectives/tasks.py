@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chakrasim.replay.collectives.endpoint import INBOUND, OUTBOUND, SENT_BACK, Endpoint
+from chakrasim.replay.collectives.endpoint import INBOUND, SENT_BACK, Endpoint, Operation
 from chakrasim.replay.collectives.steps import Step
 from chakrasim.replay.network.clock import Clock
 from chakrasim.replay.network.mailbox import Mailbox
@@ -27,11 +27,10 @@ class Task:
     size_bytes: int = 0
     tag: int = 0
     duration_ps: int = 0
-    """Of an operation or of passing time."""
-    reduction_ps: int = 0
-    """The part of an operation that adds up what came."""
-    role: int = OUTBOUND
-    """Of an operation, see `endpoint.py`."""
+    """Of passing time."""
+    operation: Operation | None = None
+    step: int = -1
+    """Of operations of which the last to begin sends out again what the step adds up to: which step."""
     is_awaited: bool = True
     """A send is done when its message has landed; otherwise as soon as it is under way."""
 
@@ -52,6 +51,7 @@ class TaskRun:
         self.endpoint, self.mailbox, self.ended = endpoint, mailbox, ended
         self.missing = [[len(task.needs) for task in own] for own in tasks]
         self.left = [len(own) for own in tasks]
+        self.expected = [Counter(task.step for task in own) for own in tasks]
         self.children: list[list[list[int]]] = []
         for own in tasks:
             children: list[list[int]] = [[] for _ in own]
@@ -83,9 +83,13 @@ class TaskRun:
         elif task.kind == RECEIVE:
             self.mailbox.receive((self.ranks[task.peer], rank, task.size_bytes, task.tag), done)
         elif task.kind == OPERATE:
-            self.endpoint.operate(
-                rank, task.size_bytes, task.role, task.duration_ps, task.reduction_ps, done
-            )
+            assert task.operation is not None
+            operation = task.operation
+            if task.step >= 0:
+                self.expected[member][task.step] -= 1
+                if not self.expected[member][task.step]:
+                    operation = operation._replace(role=SENT_BACK)
+            self.endpoint.operate(rank, operation, done)
         else:
             self.clock.timer(rank, self.clock.now_ps + task.duration_ps, done)
 
@@ -112,28 +116,26 @@ def tree_tasks(
     last_send = {member: index for index, step in enumerate(steps) for member in step.sources.tolist()}
     for index, step in enumerate(steps):
         messages = list(zip(step.sources.tolist(), step.destinations.tolist(), strict=True))
-        expected = Counter(destination for _, destination in messages)
         came: dict[int, tuple[int, ...]] = {}
         for source, destination in messages:
             own, theirs = tasks[source], tasks[destination]
             if not own:
-                own.append(Task(OPERATE, size_bytes=step.size_bytes, duration_ps=endpoint_ps))
+                first = Operation(step.size_bytes, takes_ps=endpoint_ps)
+                own.append(Task(OPERATE, operation=first))
                 ready[source] = (0,)
             own.append(Task(SEND, ready[source], destination, step.size_bytes, is_awaited=False))
             theirs.append(Task(RECEIVE, ready[destination], source, step.size_bytes))
-            expected[destination] -= 1
             is_sent_on = last_send.get(destination, -1) > index
             reduces = step.reduces or (reduces_downwards and is_sent_on)
-            operation = Task(
-                OPERATE,
-                (len(theirs) - 1,),
-                size_bytes=step.size_bytes,
-                duration_ps=endpoint_ps + reduces * reduction_ps,
+            operation = Operation(
+                step.size_bytes,
+                INBOUND,
+                takes_ps=endpoint_ps + reduces * reduction_ps,
+                reduces=reduces,
                 reduction_ps=reduces * reduction_ps,
-                # Out again goes what completes a step: of two children's messages the second.
-                role=SENT_BACK if is_sent_on and not expected[destination] else INBOUND,
             )
-            theirs.append(operation)
+            sends_on = index if is_sent_on else -1
+            theirs.append(Task(OPERATE, (len(theirs) - 1,), operation=operation, step=sends_on))
             came[destination] = (*came.get(destination, ()), len(theirs) - 1)
         for destination, operations in came.items():
             ready[destination] = operations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chakrasim.replay.collectives.endpoint import INBOUND, OUTBOUND, SENT_BACK, Endpoint
+from chakrasim.replay.collectives.endpoint import Endpoint
 from chakrasim.replay.collectives.program import Program
 from chakrasim.replay.network.mailbox import Mailbox
 
@@ -33,20 +33,9 @@ class TokenRun:
             self._make(member)
 
     def _make(self, member: int) -> None:
-        program, token = self.program, self.made[member]
+        operation = self.program.operations[self.made[member]]
         self.made[member] += 1
-        in_cycle = token % program.cycle
-        role = OUTBOUND if in_cycle < program.window else INBOUND
-        if role == INBOUND and in_cycle < program.cycle - program.window:
-            role = SENT_BACK
-        self.endpoint.operate(
-            self.ranks[member],
-            program.token_bytes[token],
-            role,
-            program.operations[token],
-            program.reductions[token],
-            lambda: self._operated(member),
-        )
+        self.endpoint.operate(self.ranks[member], operation, lambda: self._operated(member))
 
     def _operated(self, member: int) -> None:
         program = self.program
@@ -66,7 +55,7 @@ class TokenRun:
             return
         self.fired[member] += 1
         self.credits[member] -= 1
-        size_bytes = program.token_bytes[message]
+        size_bytes = program.operations[message].size_bytes
         to = from_ = self.ranks[member]
         if not self.is_alone:
             to = self.ranks[program.destinations[message][member]]

@@ -73,7 +73,8 @@ def measured(graph: ExecutionGraph, machine: Machine) -> ComputeCost:
     """Every node takes as long as was recorded."""
     durations_ps = graph.durations_ps.copy()
     by_bytes = memory_by_bytes(graph)
-    durations_ps[by_bytes] = memory_ps(graph.tensor_bytes[by_bytes], machine)
+    if by_bytes.any():
+        durations_ps[by_bytes] = memory_ps(graph.tensor_bytes[by_bytes], machine)
     absent = (graph.kinds == NodeKind.COMP) & (durations_ps == 0)
     countable = int((absent & ((graph.ops > 0) | (graph.tensor_bytes > 0))).sum())
     notes = {}
@@ -103,6 +104,11 @@ def memory_ps(sizes_bytes: Ints, machine: Machine) -> Ints:
     remote = machine.remote_memory
     if remote is not None:
         return remote.latency_ps + _transfer_ps(sizes_bytes, remote.bandwidth_Bps)
+    if machine.accelerator is None:
+        raise ConfigError(
+            f"{machine.name}: the trace has memory nodes without a recorded duration, and the machine states "
+            "neither remote memory nor an accelerator's"
+        )
     return _transfer_ps(sizes_bytes, machine.accelerator.memory_Bps)
 
 

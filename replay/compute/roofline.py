@@ -19,6 +19,7 @@ import numpy as np
 
 from chakrasim.replay.compute import ComputeCost
 from chakrasim.replay.compute.measured import measured
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 from chakrasim.traces.units import PS_PER_S
 
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
 
 
 def roofline(graph: ExecutionGraph, machine: Machine) -> ComputeCost:
-    """Device compute by its operations and bytes, everything else as recorded."""
+    """Device compute by its operations and bytes, everything else as recorded.
+
+    Raises ConfigError for a machine that states no accelerator.
+    """
     accelerator = machine.accelerator
+    if accelerator is None:
+        raise ConfigError(
+            f"{machine.name}: the machine states no accelerator, whose peak and memory bandwidth the "
+            "roofline model needs; expected one, or the compute model measured"
+        )
     durations_ps = measured(graph, machine).durations_ps
     is_kernel = (graph.kinds == NodeKind.COMP) & ~graph.is_cpu
     known = is_kernel & ((graph.ops >= 0) | (graph.tensor_bytes >= 0))

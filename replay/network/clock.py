@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -21,7 +22,10 @@ class Clock:
         self.now_ps = 0
         self._queue: list[tuple[int, tuple[int, ...], int, Event]] = []
         self._sequence = 0
-        self._timers: dict[tuple[int, int], list[Event]] = {}
+        self._timers: dict[tuple[int, int], deque[Event]] = {}
+        self._rest: list[Event] = []
+        self._running: tuple[int, int] | None = None
+        """Rank and time of the timers that are being run."""
 
     def at(self, time_ps: int, event: Event, order: tuple[int, ...] = ()) -> None:
         """Run `event` then. Within a tick, lower `order` goes first, then what was scheduled first."""
@@ -30,29 +34,43 @@ class Clock:
 
     def timer(self, rank: int, time_ps: int, event: Event) -> None:
         """As `at`, with the rank's other timers for that tick."""
-        batch = self._timers.get((rank, time_ps))
-        if batch is not None:
-            batch.append(event)
-            return
-        self._timers[rank, time_ps] = [event]
-        self.at(time_ps, lambda: self._run_timers(rank, time_ps))
+        key = rank, time_ps
+        if key not in self._timers:
+            self._timers[key] = deque()
+            self.at(time_ps, lambda: self._begin(key))
+        self._timers[key].append(event)
 
-    def _run_timers(self, rank: int, time_ps: int) -> None:
-        # A timer set for this very tick while they run starts another batch.
-        for event in self._timers.pop((rank, time_ps)):
-            event()
+    def _begin(self, key: tuple[int, int]) -> None:
+        self._running = key
+
+    def then(self, event: Event) -> None:
+        """Run `event` right after the one that is running, and what others start because of that."""
+        self._rest.append(event)
 
     def next_ps(self) -> int:
         """When the next event is due; `NEVER_PS` without events."""
+        if self._rest or self._running is not None:
+            return self.now_ps
         return self._queue[0][0] if self._queue else NEVER_PS
 
-    def advance(self, to_ps: int) -> None:
-        """Run all events up to and including `to_ps`, those that they schedule included."""
-        queue = self._queue
-        while queue and queue[0][0] <= to_ps:
-            self.now_ps, _, _, event = heappop(queue)
+    def step(self) -> None:
+        """Run the next event."""
+        if self._rest:
+            self._rest.pop()()
+            return
+        if self._running is None:
+            self.now_ps, _, _, event = heappop(self._queue)
             event()
+        if self._running is not None:
+            # One timer at a time; those that it sets for this tick join the others.
+            key = self._running
+            event = self._timers[key].popleft()
+            event()
+            if not self._timers[key]:
+                del self._timers[key]
+                self._running = None
 
     def run(self) -> None:
         """Run until nothing is left."""
-        self.advance(NEVER_PS)
+        while self.next_ps() < NEVER_PS:
+            self.step()

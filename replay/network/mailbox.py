@@ -33,11 +33,13 @@ class Mailbox:
 
     def send(self, key: Key, landed: Event | None = None) -> None:
         """Send a message; `landed` runs when it arrives, before whoever waits for it goes on."""
-        if self.rendezvous:
-            self.held_back[key].append(landed)
-            self._let_go(key)
-        else:
+        if not self.rendezvous:
             self._transmit(key, landed)
+        elif self.asked_for[key]:
+            self.asked_for[key] -= 1
+            self.clock.at(self.clock.now_ps, lambda: self._transmit(key, landed))
+        else:
+            self.held_back[key].append(landed)
 
     def receive(self, key: Key, received: Event) -> None:
         """Wait for a message; one that is there already is received later in this tick."""
@@ -48,15 +50,12 @@ class Mailbox:
 
         def asked() -> None:
             self._wait(key, received)
-            self.asked_for[key] += 1
-            self._let_go(key)
+            if self.held_back[key]:
+                self._transmit(key, self.held_back[key].popleft())
+            else:
+                self.asked_for[key] += 1
 
         self.transmit(destination, source, CONTROL_BYTES, asked)
-
-    def _let_go(self, key: Key) -> None:
-        while self.asked_for[key] and self.held_back[key]:
-            self.asked_for[key] -= 1
-            self._transmit(key, self.held_back[key].popleft())
 
     def _transmit(self, key: Key, landed: Event | None) -> None:
         source, destination, size_bytes, _ = key

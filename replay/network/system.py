@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chakrasim.replay.collectives.algorithms import KINDS, algorithm
+from chakrasim.replay.collectives.bus import BusEndpoint
 from chakrasim.replay.collectives.cost import collective_ps
 from chakrasim.replay.collectives.custom import custom_tasks
 from chakrasim.replay.collectives.endpoint import PlainEndpoint
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from chakrasim.replay.lower import Program
     from chakrasim.replay.machine import Machine
     from chakrasim.replay.network.clock import Event
+    from chakrasim.traces.graph import Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +42,16 @@ class _Together:
 
 
 class SystemNetwork:
-    """One for each replay, of a sized machine. With `shares_links` messages queue for the links."""
+    """One for each replay, of a sized machine. With `shares_links` messages queue for the links.
 
-    def __init__(self, program: Program, machine: Machine, *, shares_links: bool) -> None:
+    `timers_ps` are durations of nodes that are only to end in order with the others, -1 for the rest.
+    """
+
+    def __init__(
+        self, program: Program, machine: Machine, *, shares_links: bool, timers_ps: Ints | None = None
+    ) -> None:
         self.program, self.machine = program, machine
+        self.timers = timers_ps.tolist() if timers_ps is not None else None
         self.clock = Clock()
         self.scheduling = machine.scheduling or Scheduling()
         self.ended: list[int] = []
@@ -51,7 +59,9 @@ class SystemNetwork:
         transmit = None
         if plays_messages(machine, shares_links=shares_links):
             transmit = FifoLinks(self.clock, machine).transmit if shares_links else self._idle
-        self.scheduler = Scheduler(machine, self.clock, Players(machine, self.clock, transmit=transmit))
+        bus = BusEndpoint(self.clock, self.scheduling.bus) if self.scheduling.bus else None
+        players = Players(machine, self.clock, transmit=transmit, endpoint=bus)
+        self.scheduler = Scheduler(machine, self.clock, players)
         self.transmit = transmit or self._idle
         self.mailbox = Mailbox(self.clock, self.transmit, rendezvous=self.scheduling.rendezvous)
         self._custom: dict[int, Played] = {}
@@ -71,6 +81,9 @@ class SystemNetwork:
         def ended() -> None:
             self.ended.append(event)
 
+        if self.timers is not None and self.timers[event] >= 0:
+            self.clock.timer(rank, now_ps + self.timers[event], ended)
+            return
         if kind == NodeKind.COLL:
             self._start_collective(int(program.partners[event]), rank, row, ended)
             return
@@ -88,8 +101,13 @@ class SystemNetwork:
         return self.clock.next_ps()
 
     def advance(self, to_ps: int) -> list[tuple[int, int]]:
-        """Run what is due; (time_ps, event) of the nodes that ended, in order."""
-        self.clock.advance(to_ps)
+        """Run what is due until a node ends; (time_ps, event) of those that end at once, in order.
+
+        What they lead to comes before the rest of this tick.
+        """
+        clock = self.clock
+        while not self.ended and clock.next_ps() <= to_ps:
+            clock.step()
         ended = [(to_ps, node) for node in self.ended]
         self.ended.clear()
         return ended

@@ -1,0 +1,8 @@
+"""Text workloads of ASTRA-sim 1.0 (a list of layers and a kind of parallelism) to a workload."""
+
+from __future__ import annotations
+
+from chakrasim.converters.text.convert import convert_text
+from chakrasim.converters.text.read import KINDS, Layer, Part, TextWorkload, read_text
+
+__all__ = ["KINDS", "Layer", "Part", "TextWorkload", "convert_text", "read_text"]

@@ -1,0 +1,99 @@
+"""Options that take ASTRA-sim's own files, under the names that its own command line has where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from chakrasim.replay.astra_sim.files import Imported
+
+BACKENDS = {"congestion-unaware": "analytical", "congestion-aware": "congestion-aware"}
+"""ASTRA-sim's network backends and our networks."""
+
+OPTIONS = (
+    click.option("--astra-system", metavar="FILE", help="ASTRA-sim's system file."),
+    click.option("--astra-network", metavar="FILE", help="ASTRA-sim's network file; instead of --machine."),
+    click.option("--astra-remote-memory", metavar="FILE", help="ASTRA-sim's remote-memory file."),
+    click.option("--astra-groups", metavar="FILE", help="ASTRA-sim's communicator groups."),
+    click.option(
+        "--num-queues-per-dim", type=click.IntRange(min=1), default=1, help="As in ASTRA-sim 2.", metavar="N"
+    ),
+    click.option("--injection-scale", type=float, default=1.0, help="As in ASTRA-sim.", metavar="F"),
+    click.option("--rendezvous-protocol", type=bool, default=False, help="As in ASTRA-sim 2."),
+)
+
+
+@dataclass(frozen=True)
+class AstraFiles:
+    """What the user gave of them."""
+
+    system: str | None
+    network: str | None
+    remote_memory: str | None
+    groups: str | None
+    queues: int
+    injection_scale: float
+    rendezvous: bool
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a machine is to be read from them."""
+        return any((self.system, self.network, self.remote_memory, self.groups))
+
+    def read(self, transformer_group: int | None = None) -> Imported:
+        """The machine that they describe. Raises ConfigError, OSError."""
+        from chakrasim.replay.astra_sim.files import read_astra_sim
+
+        if self.system is None or self.network is None:
+            raise click.UsageError("ASTRA-sim's files go together: give --astra-system and --astra-network")
+        if transformer_group is not None:
+            from chakrasim.replay.astra_sim.version1 import read_version1
+
+            return read_version1(Path(self.network), Path(self.system), transformer_group=transformer_group)
+        return read_astra_sim(
+            network=Path(self.network),
+            system=Path(self.system),
+            remote_memory=Path(self.remote_memory) if self.remote_memory else None,
+            groups=Path(self.groups) if self.groups else None,
+            queues=self.queues,
+            injection_scale=self.injection_scale,
+            rendezvous=self.rendezvous,
+        )
+
+
+def takes_astra_files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets them as one argument, `astra`."""
+
+    @wraps(command)
+    def with_files(
+        *,
+        astra_system: str | None,
+        astra_network: str | None,
+        astra_remote_memory: str | None,
+        astra_groups: str | None,
+        num_queues_per_dim: int,
+        injection_scale: float,
+        rendezvous_protocol: bool,
+        **rest: Any,
+    ) -> Any:
+        astra = AstraFiles(
+            astra_system,
+            astra_network,
+            astra_remote_memory,
+            astra_groups,
+            num_queues_per_dim,
+            injection_scale,
+            rendezvous_protocol,
+        )
+        return command(astra=astra, **rest)
+
+    taking: Callable[..., Any] = with_files
+    for option in reversed(OPTIONS):
+        taking = option(taking)
+    return taking

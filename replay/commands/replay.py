@@ -1,0 +1,191 @@
+"""`chakrasim replay`: how long a workload takes on a machine, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chakrasim.replay.commands.astra_sim import BACKENDS, AstraFiles, takes_astra_files
+from chakrasim.replay.commands.common import EXIT_UNFINISHED, reads_trace
+from chakrasim.replay.commands.text import TextOptions, takes_text_options
+from chakrasim.replay.options import join_scales, scale_option
+from chakrasim.replay.report.jsontext import print_json
+
+from chakrasim.traces.errors import ConfigError
+
+if TYPE_CHECKING:
+    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.result import Result
+    from chakrasim.traces.workload import Workload
+
+
+@click.command(
+    epilog="\b\nExample:\n  chakrasim replay sample:ddp_transformer --timeline timeline.json\n"
+    "  chakrasim replay sample:ddp_transformer --scale gpu=0.5 --json\n"
+    "  chakrasim replay dir/et --astra-system system.json --astra-network network.yml\n"
+)
+@click.argument("trace", required=False)
+@click.option("--machine", metavar="NAME|FILE", help="See `chakrasim machines list`.")
+@click.option(
+    "--compute",
+    metavar="MODEL",
+    help="measured: recorded durations; roofline: from operations and bytes. Default: what the machine's "
+    "file says, else measured.",
+)
+@click.option(
+    "--network",
+    metavar="MODEL",
+    help="analytical: from the machine's links; congestion-aware: every message on those links, one at a time "
+    "on each; shared-ports: as the first, and messages share the ports of their ranks; measured: recorded "
+    "durations; recorded: so, and nobody waits for anybody. Default: measured for a recorded trace with no "
+    "--machine, else analytical.",
+)
+@click.option(
+    "--scale",
+    "scales",
+    callback=scale_option,
+    metavar="PATTERN=F",
+    multiple=True,
+    help="Multiply durations by F: of nodes whose name matches a pattern such as '*gemm*', or cpu=F, gpu=F.",
+)
+@click.option("--partial", is_flag=True, help="Accept that ranks are missing.")
+@click.option("--critical-path", is_flag=True, help="Show what the step time is made of, node by node.")
+@click.option("--timeline", metavar="OUT", help="Write a Perfetto/Chrome trace; - for standard output.")
+@takes_astra_files
+@click.option(
+    "--astra-backend",
+    type=click.Choice(list(BACKENDS)),
+    help="ASTRA-sim's word for --network. Default: congestion-unaware.",
+)
+@takes_text_options
+@reads_trace
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    trace: str | None,
+    machine: str | None,
+    compute: str | None,
+    network: str | None,
+    scales: tuple[tuple[str, float], ...],
+    partial: bool,
+    critical_path: bool,
+    timeline: str | None,
+    astra: AstraFiles,
+    astra_backend: str | None,
+    text: TextOptions,
+    groups: str | None,
+    drop_unknown_dependencies: bool,
+    as_json: bool,
+) -> None:
+    """Replay a trace on a machine: step time, exposed communication, waiting.
+
+    TRACE is a folder of Chakra graphs, a prefix (dir/name for dir/name.<rank>.et), one graph, a PyTorch
+    profiler trace or a folder of them, a text workload of ASTRA-sim 1.0, or sample:NAME. Without it, a bundled
+    sample is replayed. Exits 1 if the replay ends in a deadlock.
+    """
+    from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
+    from chakrasim.replay.open_workload import DEFAULT_TRACE, default_network, open_workload
+    from chakrasim.replay.output import require_writable
+    from chakrasim.replay.progress import progress, show_log
+    from chakrasim.replay.simulate import simulate
+
+    if timeline == "-" and as_json:
+        raise click.UsageError("--timeline - and --json can't both have standard output")
+    if timeline not in (None, "-"):
+        require_writable(Path(timeline))
+    if astra.is_given and machine is not None:
+        raise click.UsageError("--machine and ASTRA-sim's files both describe the machine; give one of them")
+    if astra_backend is not None and network is not None:
+        raise click.UsageError("--network and --astra-backend both choose the network; give one of them")
+    show_log()
+    name = DEFAULT_TRACE if trace is None else trace
+    text_workload = text.read(name)
+    notes: tuple[str, ...] = ()
+    replay_only = False
+    if astra.is_given:
+        imported = astra.read(text_workload.transformer_group if text_workload else None)
+        description, notes, replay_only = imported.machine, imported.notes, imported.replay_only
+    else:
+        description = load_machine(machine or DEFAULT_MACHINE)
+    with progress(f"replaying {name}") as report:
+        if text_workload is not None:
+            workload = text_workload.convert(description)
+        else:
+            workload = open_workload(
+                name,
+                groups_file=groups,
+                groups=description.groups,
+                partial=partial,
+                drop_unknown_dependencies=drop_unknown_dependencies,
+                progress=report,
+            )
+        if astra.is_given:
+            require_all_of(workload, description)
+        model = network or (BACKENDS[astra_backend] if astra_backend else None)
+        if model is None and astra.is_given:
+            model = "recorded" if replay_only else BACKENDS["congestion-unaware"]
+        if model is None:
+            model = default_network(name, workload, machine)
+        result = simulate(
+            workload.with_notes(notes),
+            description,
+            compute=compute or description.compute,
+            network=model,
+            scales=join_scales(scales),
+        )
+    show_replay(result, name, network is None, critical_path, timeline, as_json)
+    if result.deadlock is not None:
+        ctx.exit(EXIT_UNFINISHED)
+
+
+def require_all_of(workload: Workload, machine: Machine) -> None:
+    """Raise ConfigError unless the workload has exactly the ranks that an imported machine has."""
+    if workload.world_size != machine.size:
+        raise ConfigError(
+            f"{workload.name} has {workload.world_size} ranks, {machine.name} {machine.size}: "
+            "ASTRA-sim's network file has to have as many as there are traces"
+        )
+
+
+def show_replay(
+    result: Result,
+    trace: str,
+    is_default_network: bool,
+    with_critical_path: bool,
+    timeline: str | None,
+    as_json: bool,
+) -> None:
+    """Print a result, and write its timeline where one is wanted."""
+    if timeline == "-":
+        from chakrasim.replay.report.timeline import timeline_json
+
+        click.echo(timeline_json(result), nl=False)
+    elif timeline is not None:
+        from chakrasim.replay.report.timeline import write_timeline
+
+        write_timeline(result, timeline)
+    parts = None
+    if with_critical_path and result.deadlock is None:
+        from chakrasim.replay.report import critical_path
+
+        parts = critical_path.parts(critical_path.critical_path(result))
+    if as_json:
+        document = result.to_json()
+        if parts is not None:
+            document["critical_path"] = critical_path.document(parts)
+        print_json(document)
+    else:
+        from chakrasim.replay.report.console import people_console
+        from chakrasim.replay.report.tables import print_replay
+
+        console = people_console(stderr=timeline == "-")
+        print_replay(
+            console,
+            result,
+            trace=trace,
+            is_default_network=is_default_network,
+            critical_path=parts,
+            timeline=timeline,
+        )

@@ -1,0 +1,215 @@
+"""Mappings of keys to values as they come from YAML or JSON, and how each mistake in them is named."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from chakrasim.traces.errors import ConfigError, nearest
+
+GIGA = 1e9
+LEAST, MOST = 1.0, 1e30
+"""Of a bandwidth, a peak or a memory: what is beyond is a slip, and would be beyond int64 in a time."""
+MOST_PS = 10**15
+"""Of a latency, 1,000 s: so far floats hold picoseconds exactly, and sums of many fit in int64."""
+MOST_BUS_NS = 1e9
+"""Of each parameter of a bus."""
+MOST_WHOLE = 2**63 - 1
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A loader that refuses a key given twice, which YAML itself lets pass."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if str(key) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(str(key))
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: Path) -> Any:
+    """What a YAML file says. Raises ConfigError if it isn't YAML, OSError if it can't be opened."""
+    try:
+        return yaml.load(path.read_bytes(), Loader=_UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML: {text}") from None
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file says. Raises ConfigError if it isn't JSON, OSError if it can't be opened."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from None
+
+
+def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is given twice")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+class Block:
+    """A mapping of a file, with the words to say where in the file it stands."""
+
+    def __init__(self, content: Any, source: str, where: str = "the file") -> None:
+        self.source, self.where = source, where
+        if not isinstance(content, dict):
+            self.fail(f"is {shown(content)}; expected keys and values")
+        self.content: dict[Any, Any] = content
+
+    def fail(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.source}: {self.where} {message}")
+
+    def keys(self, required: Collection[str], optional: Collection[str] = ()) -> None:
+        """Refuse unknown keys, with the nearest known one, and missing ones."""
+        known = [*required, *optional]
+        for key in self.content:
+            if key not in known:
+                guess = nearest(str(key), known)
+                hint = f"did you mean {guess!r}?" if guess else f"known are {', '.join(known)}"
+                self.fail(f"has an unknown key {key!r}; {hint}")
+        for key in required:
+            if key not in self.content:
+                self.fail(f"lacks the key {key!r}")
+
+    def has(self, key: str) -> bool:
+        return key in self.content
+
+    def block(self, key: str) -> Block:
+        return Block(self.content[key], self.source, key)
+
+    def expected(self, key: str, expected: str) -> NoReturn:
+        """Refuse the value of a key."""
+        self.fail(f"has {key}: {shown(self.content[key])}; expected {expected}")
+
+    def text(self, key: str) -> str:
+        value = self.content[key]
+        if not isinstance(value, str) or not value.strip():
+            self.expected(key, "a text")
+        return str(value)
+
+    def choice(self, key: str, choices: Collection[str]) -> str:
+        value = self.content[key]
+        if not isinstance(value, str) or value not in choices:
+            guess = nearest(str(value), choices)
+            hint = f"did you mean {guess!r}? " if guess else ""
+            self.fail(f"has {key}: {shown(value)}; {hint}expected one of {', '.join(choices)}")
+        return value
+
+    def number(self, key: str, default: float | None = None, most: float = math.inf) -> float:
+        """A finite number of 0 or more; the default where the key is absent."""
+        if default is not None and key not in self.content:
+            return default
+        value = finite(self.content[key])
+        if value is None or value < 0:
+            self.expected(key, "a number of 0 or more")
+        if value > most:
+            self.expected(key, f"a number of at most {most:,.0f}")
+        return value
+
+    def positive(self, key: str, unit: float = 1.0) -> float:
+        """A number above 0, given in units of so much, as a number of single units."""
+        number = finite(self.content[key])
+        if number is None or number <= 0:
+            self.expected(key, "a number above 0")
+        value = number * unit
+        if not LEAST <= value <= MOST:
+            self.expected(key, f"a number from {LEAST / unit:g} to {MOST / unit:g}")
+        return value
+
+    def time_ps(self, key: str, ps_per_unit: int, default: float | None = None) -> int:
+        """A time of 0 or more; the default, in the key's unit, where the key is absent."""
+        return round(self.number(key, default, MOST_PS / ps_per_unit) * ps_per_unit)
+
+    def whole(self, key: str, least: int, default: int | None = None) -> int:
+        """A whole number; the default where the key is absent."""
+        if default is not None and key not in self.content:
+            return default
+        value = self.content[key]
+        if not is_whole(value, least):
+            self.expected(key, f"a whole number of {least} or more")
+        return int(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.content.get(key, default)
+        if not isinstance(value, bool):
+            self.expected(key, "true or false")
+        return value
+
+    def rate(self, giga: str, single: str) -> float:
+        """A number above 0 in single units, from a key in units of 10^9 or one in single units.
+
+        Only the latter holds every number exactly.
+        """
+        if giga in self.content and single in self.content:
+            self.fail(f"has both {giga} and {single}; expected one of them")
+        if giga not in self.content and single not in self.content:
+            self.fail(f"lacks the key {giga!r}")
+        return self.positive(single) if single in self.content else self.positive(giga, GIGA)
+
+    def ranks(self, key: str) -> tuple[int, ...]:
+        """A list of distinct rank numbers."""
+        value = self.content[key]
+        if not isinstance(value, list) or not value or not all(is_whole(rank, 0) for rank in value):
+            self.expected(key, "a list of ranks, at least one")
+        if len(set(value)) != len(value):
+            self.expected(key, "each rank once")
+        return tuple(value)
+
+
+def finite(value: Any) -> float | None:
+    """A number as a float; None for anything else, and for what is not finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is an int, no bool, large enough, and fits in 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_WHOLE
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def found_near(file: Path, path: str) -> str | None:
+    """A path that a file states: beside that file if it is there, else as it stands; None if it is nowhere.
+
+    A path can be that of a file, or the common beginning of files `<path>.<rank>.et`.
+    """
+    for candidate in (file.parent / path, Path(path)):
+        pattern = f"{glob.escape(candidate.name)}.*.et"
+        # A text that can't be a path, too long or with a zero byte, is no file either.
+        with suppress(OSError, ValueError):
+            if candidate.is_file() or any(candidate.parent.glob(pattern)):
+                return str(candidate)
+    return None
