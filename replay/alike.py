@@ -46,7 +46,8 @@ def representative(program: Program, machine: Machine) -> Workload | None:
     is_collective = (first.kinds == NodeKind.COLL) & (first.comm_kinds >= 0)
     if any(workload.group_index(rank)[is_collective].any() for rank in workload.graphs):
         return None
-    distinct = np.unique(np.stack([first.comm_kinds[is_collective], first.involved_dims[is_collective]]), axis=1)
+    stated = np.stack([first.comm_kinds, first.involved_dims])[:, is_collective]
+    distinct = np.unique(stated, axis=1)
     for kind, involved in distinct.T.tolist():
         if CommKind(kind) in KINDS:
             layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)

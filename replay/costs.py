@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 NETWORKS = ("analytical", "congestion-aware", "measured", "recorded", "shared-ports")
 """What costs collectives and messages: the machine's links without contention; those links, one message at a
-time, every message played (`network/links.py`); recorded durations; recorded durations with nobody waiting for
-anybody; or as the first, but with messages that share the ports of their ranks (`network/shared_ports.py`)."""
+time, every message played (`network/links.py`); recorded durations; recorded durations with nobody waiting
+for anybody; or as the first, but with messages that share their ranks' ports (`network/shared_ports.py`)."""
 
 ASK_PS = -1
 """Cost of what the loop has to ask for."""

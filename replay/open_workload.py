@@ -61,9 +61,9 @@ def open_workload(
 ) -> Workload:
     """Read Chakra graphs, or convert profiler traces, whichever `name` turns out to be.
 
-    A folder that holds both is read as graphs. `groups` are for graphs whose own file of groups isn't given. With `check` off, a workload with problems is returned for
-    looking at. Raises TraceError for what is wrong with a trace, ConfigError for options that don't fit it,
-    OSError for a file that can't be opened.
+    A folder that holds both is read as graphs. `groups` are for graphs without a file of groups. With
+    `check` off, a workload with problems is returned for looking at. Raises TraceError for what is wrong with
+    a trace, ConfigError for options that don't fit it, OSError for a file that can't be opened.
     """
     from chakrasim.traces.check import raise_problems
     from chakrasim.traces.workload import read_workload
@@ -185,7 +185,7 @@ def plain_name(path: Path) -> str:
     ('step', 'step')
     """
     name = path.absolute().name
-    for suffix in (".gz", ".json", ".pt.trace"):
+    for suffix in (".gz", ".json", ".pt.trace", ".txt"):
         name = name.removesuffix(suffix)
     stem, _, rank = name.rpartition(".")
     return stem if stem and rank.isdigit() else name

@@ -60,6 +60,18 @@ def size_option(ctx: click.Context | None, param: click.Parameter | None, text: 
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def sizes_option(
+    ctx: click.Context | None, param: click.Parameter | None, text: str | None
+) -> tuple[int, ...] | None:
+    """Callback of an option that takes sizes of dimensions: `16x8`."""
+    if text is None:
+        return None
+    sizes = text.lower().split("x")
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise click.BadParameter(f"{text!r} is no list of sizes; expected for example 16x8", ctx, param)
+    return tuple(int(size) for size in sizes)
+
+
 def collective_option(ctx: click.Context | None, param: click.Parameter | None, text: str) -> CommKind:
     """Callback of an option that takes the label of a collective."""
     from chakrasim.traces.graph import CommKind

@@ -32,8 +32,8 @@ NOT_UNDERSTOOD = "not understood"
 class RankTimes:
     """Where one rank's time went. A node's time runs from its start to its end.
 
-    compute + exposed communication + idle = finish, to the picosecond. By ASTRA-sim's rules compute is the sum
-    of the durations of the device's compute nodes, and all the rest is exposed communication.
+    compute + exposed communication + idle = finish, to the picosecond. By ASTRA-sim's rules compute is the
+    sum of the durations of the device's compute nodes, and all the rest is exposed communication.
     """
 
     rank: int

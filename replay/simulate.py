@@ -50,7 +50,7 @@ def simulate(
     """
     program = lower(workload)
     costs = cost(program, machine, compute, network, scales)
-    starts_ps, ends_ps = _run(program, machine, network, costs)
+    starts_ps, ends_ps, notes = _run(program, machine, network, costs)
     return Result(
         program=program,
         machine=machine,
@@ -58,12 +58,17 @@ def simulate(
         network=network,
         starts_ps=starts_ps[: len(program)],
         ends_ps=ends_ps[: len(program)],
-        notes=(*workload.notes, *costs.notes),
+        notes=(*workload.notes, *costs.notes, *notes),
     )
 
 
-def _run(program: Program, machine: Machine, network: str, costs: Costs) -> tuple[Ints, Ints]:
-    """Starts and ends of all nodes, int64[N and the begins]; of all ranks at once where they do the same."""
+def _run(
+    program: Program, machine: Machine, network: str, costs: Costs
+) -> tuple[Ints, Ints, tuple[str, ...]]:
+    """Starts and ends of all nodes, int64[N and the begins], and what the network had to assume.
+
+    Where all ranks do the same, one of them is run.
+    """
     if network == "analytical" and needs_system(machine, network):
         from chakrasim.replay.alike import representative
 
@@ -72,10 +77,17 @@ def _run(program: Program, machine: Machine, network: str, costs: Costs) -> tupl
             ranks, of_one = len(program.bases), lower(one)
             durations_ps, roles = costs.durations_ps[: len(of_one)], costs.roles[: len(of_one)]
             state = of_one.state(durations_ps, np.zeros(len(of_one.collectives), dtype=np.int64), roles)
-            starts_ps, ends_ps = run(state, network=shared_network(of_one, machine, network, None))
-            return np.tile(starts_ps[: len(of_one)], ranks), np.tile(ends_ps[: len(of_one)], ranks)
+            shared = shared_network(of_one, machine, network, None)
+            starts_ps, ends_ps = run(state, network=shared)
+            starts_ps, ends_ps = (np.tile(column[: len(of_one)], ranks) for column in (starts_ps, ends_ps))
+            return starts_ps, ends_ps, _notes(shared)
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles)
-    return run(state, network=shared_network(program, machine, network, costs.timers_ps))
+    shared = shared_network(program, machine, network, costs.timers_ps)
+    return (*run(state, network=shared), _notes(shared))
+
+
+def _notes(network: SharedNetwork | None) -> tuple[str, ...]:
+    return tuple(getattr(network, "notes", ()))
 
 
 def shared_network(
@@ -90,7 +102,5 @@ def shared_network(
         from chakrasim.replay.network.system import SystemNetwork
 
         sized = machine.sized_for(program.workload.world_size)
-        return SystemNetwork(
-            program, sized, shares_links=network == "congestion-aware", timers_ps=timers_ps
-        )
+        return SystemNetwork(program, sized, shares_links=network == "congestion-aware", timers_ps=timers_ps)
     return None

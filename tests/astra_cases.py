@@ -133,7 +133,8 @@ def random_case(seed: int, **fixed: Any) -> dict[str, Any]:
     for kind, label in COLLECTIVES.items():
         system[f"{label}-implementation"] = [_algorithm(draw, kind, size) for size in sizes]
     if draw.random() < 0.1:
-        system |= {"model-shared-bus": 1, "L": draw.randrange(30), "o": draw.randrange(9), "g": draw.randrange(9)}
+        system |= {"model-shared-bus": 1, "g": draw.randrange(9)}
+        system |= {"L": draw.randrange(30), "o": draw.randrange(9)}
         system |= {"G": draw.choice([0.001, 0.01]), "local-reduction-delay": draw.choice([1, 2])}
     ranks = 1
     for size in sizes:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from replay_cases import comp, rank
 
-from chakrasim.replay.machine import Machine, load_machine, machine_names, machine_path
+from chakrasim.replay.compute.roofline import roofline
+from chakrasim.replay.machine import Machine, RemoteMemory, load_machine, machine_names, machine_path
+from chakrasim.replay.report.console import people_console
+from chakrasim.replay.report.machines import describe_machine, print_machines
+from chakrasim.replay.scheduling import Bus, Scheduling
 from chakrasim.traces import CommKind
 from chakrasim.traces.errors import ConfigError, UnknownName
 
@@ -24,6 +29,25 @@ network:
   - {name: inner, source: made up, topology: ring, size: 4, bandwidth_GBps: 100, latency_ns: 500}
   - {name: outer, source: made up, topology: switch, size: any, bandwidth_GBps: 12.5, latency_ns: 2000}
 collectives: {default: ring, all-to-all: [direct, ring]}
+"""
+
+SCHEDULING = """
+scheduling:
+  rules: astra-sim-2
+  chunks: 16
+  active_chunks: 4
+  queues: 2
+  all_reduce: per-dimension
+  dimension_order: themis
+  queue_order: smallest-first
+  priority: explicit
+  endpoint_ns: 10.5
+  reduction_GBps: 1600
+  subgroup: ring
+  bus: {latency_ns: 20, overhead_ns: 5, gap_ns: 3, ns_per_byte: 0.01, reduction_ns_per_100_bytes: 1}
+  rendezvous: true
+  custom: {all-reduce: algo}
+  custom_by_node: {7: algo}
 """
 
 
@@ -47,6 +71,117 @@ def test_units_in_the_keys_become_base_units(tmp_path: Path) -> None:
     assert machine.accelerator.launch_overhead_ps == 2_500_000
     assert machine.algorithms[CommKind.ALL_REDUCE] == ("ring", "ring")
     assert machine.algorithms[CommKind.ALL_TO_ALL] == ("direct", "ring")
+    assert (machine.scheduling, machine.compute, machine.groups) == (None, "measured", {})
+
+
+def test_a_scheduling_block_may_be_empty(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD + "scheduling:\n").scheduling == Scheduling()
+
+
+def test_a_scheduling_block_says_how_chunks_are_queued(tmp_path: Path) -> None:
+    (tmp_path / "algo.0.et").touch()
+    machine = read(tmp_path, GOOD + SCHEDULING)
+    custom = str(tmp_path / "algo")
+    assert machine.scheduling == Scheduling(
+        rules="astra-sim-2",
+        chunks=16,
+        active_chunks=4,
+        queues=2,
+        all_reduce="per-dimension",
+        dimension_order="themis",
+        queue_order="smallest-first",
+        priority="explicit",
+        endpoint_ps=10_500,
+        reduction_Bps=1600e9,
+        subgroup="ring",
+        bus=Bus(20.0, 5.0, 3.0, 0.01, 1),
+        rendezvous=True,
+        custom={CommKind.ALL_REDUCE: custom},
+        custom_by_node={7: custom},
+    )
+
+
+def test_the_other_optional_keys(tmp_path: Path) -> None:
+    text = GOOD.replace("topology: ring, size: 4", "topology: ring, size: 4, ring_size: 8, ring_stride: 2")
+    text += "compute: roofline\ngroups: {1: [1, 0], tensor: [3]}\n"
+    text += (
+        "remote_memory: {source: x, bandwidth_Bps: 3, latency_ns: 5, sharing: per-node, ranks_per_node: 2}\n"
+    )
+    machine = read(tmp_path, text)
+    assert (machine.dimensions[0].ring_size, machine.dimensions[0].ring_stride) == (8, 2)
+    assert (machine.compute, machine.groups) == ("roofline", {"1": (1, 0), "tensor": (3,)})
+    assert machine.remote_memory == RemoteMemory(3.0, 5_000, "per-node", 2)
+
+
+def test_a_machine_needs_no_accelerator(tmp_path: Path) -> None:
+    text = GOOD[: GOOD.index("accelerator:")] + GOOD[GOOD.index("network:") :]
+    machine = read(tmp_path, text)
+    assert machine.accelerator is None
+    assert describe_machine(machine)["accelerator"] is None
+    with pytest.raises(ConfigError, match="compute: roofline, and no accelerator"):
+        read(tmp_path, text + "compute: roofline\n")
+    with pytest.raises(ConfigError, match="two: the machine states no accelerator"):
+        roofline(rank(0, lambda builder: comp(builder, 10)), machine)
+
+
+def test_an_accelerator_may_leave_out_how_much_memory_it_has(tmp_path: Path) -> None:
+    accelerator = read(tmp_path, GOOD.replace("  memory_GB: 16\n", "")).accelerator
+    assert accelerator is not None
+    assert accelerator.memory_bytes is None
+
+
+def test_a_list_of_algorithms_may_be_short_by_the_rules_of_astra_sim(tmp_path: Path) -> None:
+    text = GOOD.replace("[direct, ring]", "[one-direct:4], barrier: []")
+    machine = read(tmp_path, text + "scheduling: {rules: astra-sim-2}\n")
+    assert machine.algorithms[CommKind.ALL_TO_ALL] == ("one-direct:4",)
+    assert machine.algorithms[CommKind.BARRIER] == ()
+    with pytest.raises(ConfigError, match="all-to-all names 1 algorithms; the network has 2 dimensions"):
+        read(tmp_path, text + "scheduling: {}\n")
+
+
+def test_the_table_of_machines_shows_scheduling_and_what_is_not_stated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = GOOD[: GOOD.index("accelerator:")] + GOOD[GOOD.index("network:") :]
+    machine = read(tmp_path, without + "scheduling: {rules: astra-sim-2, chunks: 4, queues: 2}\n")
+    print_machines(people_console(), [describe_machine(machine)])
+    shown = capsys.readouterr().out
+    assert "not stated" in shown
+    assert "4 chunks, 1 at once, 2 queues, as in astra-sim-2" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("rules: astra-sim-2", "rules: astra-sim-3", "did you mean 'astra-sim-2'"),
+        ("chunks: 16", "chunks: 0", "scheduling has chunks: 0; expected a whole number of 1 or more"),
+        ("active_chunks", "active_chunk", "did you mean 'active_chunks'"),
+        ("priority: explicit", "priority: EXPLICIT", "expected one of lifo, fifo, explicit"),
+        ("endpoint_ns: 10.5", "endpoint_ns: -1", "endpoint_ns: -1"),
+        ("endpoint_ns: 10.5", "endpoint_ns: 1e+300", "endpoint_ns: '1e+300'; expected a number"),
+        ("endpoint_ns: 10.5", "endpoint_ns: 1.0e+300", "expected a number of at most"),
+        ("reduction_GBps: 1600", "reduction_GBps: 0", "reduction_GBps: 0; expected a number above 0"),
+        ("reduction_GBps: 1600", "reduction_GBps: 1\n  reduction_Bps: 1", "both reduction_GBps and"),
+        ("rendezvous: true", "rendezvous: 1", "rendezvous: 1; expected true or false"),
+        ("gap_ns: 3, ", "", "bus lacks the key 'gap_ns'"),
+        ("gap_ns: 3", "gap_ns: x", "bus has gap_ns: 'x'"),
+        ("all-reduce: algo", "all-reduce: none", "custom has all-reduce: 'none'; expected a file"),
+        ("all-reduce: algo", "all-reduc: algo", "did you mean 'all-reduce'"),
+        ("7: algo", "x: algo", "custom_by_node has a key 'x'; expected the id of a node"),
+        ("7: algo", "7: 8", "custom_by_node has 7: 8; expected a text"),
+        ("scheduling:", "groups: {a: [0, 0]}\nscheduling:", "groups has a: [0, 0]; expected each rank once"),
+        ("scheduling:", "groups: [0]\nscheduling:", "groups is [0]"),
+        ("scheduling:", "compute: rofline\nscheduling:", "did you mean 'roofline'"),
+    ],
+)
+def test_each_mistake_in_the_optional_blocks_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    (tmp_path / "algo.0.et").touch()
+    assert old in SCHEDULING
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, GOOD + SCHEDULING.replace(old, new, 1))
+    assert message in str(error.value)
 
 
 def test_a_dimension_of_any_size_grows_with_the_workload(tmp_path: Path) -> None:
@@ -91,6 +226,18 @@ def test_an_unknown_name_offers_the_nearest() -> None:
         ("bandwidth_GBps: 100", "bandwidth_GBps: true", "bandwidth_GBps: True"),
         ("bandwidth_GBps: 100", "bandwidth_GBps: fast", "bandwidth_GBps: 'fast'"),
         ("bandwidth_GBps: 100, ", "", "lacks the key 'bandwidth_GBps'"),
+        ("latency_ns: 500", "latency_ns: 500, bandwidth_Bps: 1", "both bandwidth_GBps and bandwidth_Bps"),
+        ("bandwidth_GBps: 100", "bandwidth_GBps: 1.0e+300", "expected a number from 1e-09 to 1e+21"),
+        ("latency_ns: 2000", "latency_ns: 2000, ring_size: 4", "ring_size, and topology: switch"),
+        ("[direct, ring]", "[direct, ring, ring]", "names 3 algorithms; the network has 2 dimensions"),
+        ("[direct, ring]", "halving-doubling", "is for machines with a scheduling block"),
+        ("peak_TFLOPs", "peak_FLOPs: {fp32: 1}\n  peak_TFLOPs", "both peak_TFLOPs and peak_FLOPs"),
+        ("memory_GB: 16", "memory_GB: 16\n  memory_bytes: 16", "both memory_GB and memory_bytes"),
+        (
+            "name: two",
+            "name: two\nremote_memory: {source: x, bandwidth_GBps: 1, latency_ns: 1, sharing: per-node}",
+            "expected ranks_per_node where sharing is per-node",
+        ),
         ("topology: ring", "topology: Ring", "did you mean 'ring'"),
         ("topology: ring", "topology: [ring]", "expected one of ring, fully_connected, switch"),
         ("size: 4", "size: 0", "size: 0; expected a whole number of 1 or more"),

@@ -3,8 +3,8 @@
 The original runs a program counter on every rank. It stands at one step at a time, of at most one compute,
 and a tick of 1 ns parts it from the next step; a collective is issued when the compute before it ends and
 goes on by itself until the loop waits for it. Here each compute, collective and tick is a node, and its
-parents are what the counter had waited for when it got there. A collective is followed by a node of the layer's
-update time, at the end of which it counts as done.
+parents are what the counter had waited for when it got there. A collective is followed by a node of the
+layer's update time, at the end of which it counts as done.
 """
 
 from __future__ import annotations

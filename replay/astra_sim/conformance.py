@@ -24,7 +24,7 @@ Times = list[int | None]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case: what ASTRA-sim observed and what we find, in ns, by rank; None for a rank that never ended."""
+    """One case: what ASTRA-sim found and what we find, in ns, by rank; None for a rank that never ended."""
 
     case: str
     backend: str
@@ -87,7 +87,8 @@ def check_case(case: Mapping[str, Any], folder: Path) -> Verdict:
         missing.subtract(_node_events(result, rank))
         for (tick, what, node), count in missing.items():
             if count:
-                return verdict(DIFFERS, finish, f"rank {rank}: {what} of node {node} at {tick} ns: {count:+d}")
+                detail = f"rank {rank}: {what} of node {node} at {tick} ns: {count:+d}"
+                return verdict(DIFFERS, finish, detail)
     return verdict(EXACT, finish)
 
 

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,17 @@ def read_astra_sim(
     if factor is None or factor < 0:
         raise ConfigError(f"the injection scale is {injection_scale}; expected a number of 0 or more")
     if _is_version1(network):
-        if remote_memory or groups or queues != 1 or factor != 1 or rendezvous:
+        if remote_memory or groups or queues != 1 or rendezvous:
             raise ConfigError(
-                f"{network}: a network of ASTRA-sim 1.0, which has no remote memory, groups, queues, "
-                "injection scale or rendezvous; expected a network and a system file alone"
+                f"{network}: a network of ASTRA-sim 1.0, which has no remote memory, groups, queues "
+                "or rendezvous; expected a network and a system file alone"
             )
-        return _read_version1(network, system, transformer_group)
+        imported = _read_version1(network, system, transformer_group)
+        scheduling = imported.machine.scheduling
+        assert scheduling is not None
+        endpoint_ps = int(scheduling.endpoint_ps // CYCLE_PS * factor) * CYCLE_PS
+        scaled = replace(imported.machine, scheduling=replace(scheduling, endpoint_ps=endpoint_ps))
+        return replace(imported, machine=scaled)
     dimensions = _dimensions(network)
     sizes = [dimension.size or 1 for dimension in dimensions]
     world_size = math.prod(sizes)

@@ -31,21 +31,17 @@ def ring(kind: CommKind, n: int, size_bytes: int) -> Steps:
 
     Each block starts right after its owner, goes once around and is added to on its way (reduce-scatter);
     then it goes around again as it is (all-gather): P. Patarasuk and X. Yuan, "Bandwidth optimal all-reduce
-    algorithms for clusters of workstations", JPDC 2009. In an all-to-all a block travels on until it is
-    there: all that go farthest first, so that step d still moves the n - d blocks that are not.
+    algorithms for clusters of workstations", JPDC 2009. In an all-to-all blocks travel on until they
+    are there: step d still moves the n - d blocks that are not.
     """
     me = everyone(n)
     after = (me + 1) % n
     if kind == ALL_TO_ALL:
         for passed in range(n - 1):
-            yield Step(
-                me,
-                after,
-                size_bytes // n,
-                # Passed on so often, a block is that of the member so far back.
-                lambda i, owner=(me - passed) % n: (owner * n + (owner - 1 - i) % n)[:, None],  # type: ignore[misc]
-                times=n - 1 - passed,
-            )
+            # Passed on so often, a block is that of the member so far back; the farthest ones stand first.
+            owner = (me - passed) % n
+            blocks = (owner * n)[:, None] + (owner[:, None] - 1 - np.arange(n - 1 - passed)) % n
+            yield Step(me, after, size_bytes // n * blocks.shape[1], lambda _, blocks=blocks: blocks)  # type: ignore[misc]
         return
     if kind in (REDUCE_SCATTER, ALL_REDUCE):
         yield Step(

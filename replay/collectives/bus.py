@@ -1,8 +1,8 @@
 """A bus between a rank's network side and its memory, which all its chunks share.
 
-What goes out passes an inner bus (memory to bus) and then the outer one (bus to network); what comes in passes
-the outer one, and then the inner one once for what stays, and there and back for what is worked on or sent
-out again. A move over an idle bus takes o + (S - 1) * G + L + o for S bytes, as in LogGP; while one side
+What goes out passes an inner bus (memory to bus) and then the outer one (bus to network); what comes in
+passes the outer one, and then the inner one once for what stays, and there and back for what is worked on or
+sent out again. A move over an idle bus takes o + (S - 1) * G + L + o for S bytes, as in LogGP; while one side
 sends, the other receives. The rules are those of ASTRA-sim's `model-shared-bus`.
 """
 

@@ -22,8 +22,15 @@ def collective_ps(
     if len(ranks) < 2:
         return 0
     layout = spans(machine, ranks)
-    total = int(_phases_ps(kind, size_bytes, layout, machine.algorithms[kind]))
+    total = int(_phases_ps(kind, size_bytes, layout, closed_forms(machine, kind)))
     return total - total % machine.cycle_ps
+
+
+def closed_forms(machine: Machine, kind: CommKind) -> tuple[str, ...]:
+    """For each dimension the closed form that stands for the algorithm there: direct's or else the ring's."""
+    names = machine.algorithms[kind]
+    names += ("ring",) * (len(machine.dimensions) - len(names))
+    return tuple("direct" if "direct" in name else "ring" for name in names)
 
 
 @lru_cache(maxsize=65536)

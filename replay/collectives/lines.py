@@ -9,7 +9,7 @@ import numpy as np
 
 from chakrasim.replay.collectives.algorithms import Algorithm, algorithm
 from chakrasim.replay.machine import Machine
-from chakrasim.replay.network.analytical import coordinates, hops, message_ps
+from chakrasim.replay.network.analytical import coordinates, hops, message_ps, rules_of
 from chakrasim.replay.scheduling import CHAKRASIM
 from chakrasim.traces.graph import CommKind, Ints
 
@@ -61,6 +61,22 @@ class Line:
         """Cost of one message between two ranks."""
         return message_ps(self.machine, source, destination, size_bytes)
 
+    def load(self, sources: Ints, destinations: Ints) -> int:
+        """How many of these messages, all under way at once, cross the busiest link. O(messages).
+
+        By ASTRA-sim's rules messages never share a link, nor do they on a flat line: 1.
+        """
+        if self.is_flat or rules_of(self.machine) != CHAKRASIM:
+            return 1
+        dimension = self.machine.dimensions[self.dimension]
+        n = len(self)
+        if dimension.topology == "fully_connected":
+            return int(np.bincount(sources * n + destinations).max())
+        if dimension.topology == "switch":
+            return int(max(np.bincount(sources).max(), np.bincount(destinations).max()))
+        at = coordinates(self.machine, self.members)[self.dimension]
+        return ring_load(at[sources], at[destinations], dimension.size or n)
+
     def distance(self, sources: Ints, destinations: Ints) -> int | None:
         """Links between the places, if it is the same number for all of them."""
         dimension = self.machine.dimensions[self.dimension]
@@ -71,6 +87,24 @@ class Line:
         at = coordinates(self.machine, self.members)[self.dimension]
         apart = hops(dimension, at[sources], at[destinations])
         return int(apart[0]) if (apart == apart[0]).all() else None
+
+
+def ring_load(from_: Ints, to: Ints, size: int) -> int:
+    """Messages over the busiest link of a ring in one direction; of two equal ways the ascending is taken."""
+    ahead = (to - from_) % size
+    goes_up = 2 * ahead <= size
+    busiest = 0
+    for starts, links in (
+        (from_[goes_up], ahead[goes_up]),
+        # Turned around, what goes down goes up.
+        (-from_[~goes_up] % size, size - ahead[~goes_up]),
+    ):
+        crossings = np.zeros(2 * size + 1, dtype=np.int64)
+        np.add.at(crossings, starts, 1)
+        np.subtract.at(crossings, starts + links, 1)
+        along = np.cumsum(crossings)[: 2 * size]
+        busiest = max(busiest, int((along[:size] + along[size:]).max()))
+    return busiest
 
 
 @dataclass(frozen=True, eq=False)

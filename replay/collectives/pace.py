@@ -6,14 +6,15 @@ are the same but for a shift. Members that start together and lie alike take a c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from chakrasim.replay.collectives.endpoint import PlainEndpoint
+from chakrasim.replay.collectives.endpoint import Operation, PlainEndpoint
 from chakrasim.replay.collectives.lines import Line
 from chakrasim.replay.collectives.program import Program
+from chakrasim.replay.collectives.tasks import RECEIVE, Task
 from chakrasim.replay.collectives.tokens import TokenRun
 from chakrasim.replay.network.clock import Clock, Event
 from chakrasim.replay.network.mailbox import Mailbox
@@ -23,13 +24,10 @@ KEPT_STARTS = 1024
 """Different starts of one phase whose ends are kept."""
 
 
-class Ends(NamedTuple):
-    """When each member ends, and what breaks ties between phases of one member that end together."""
-
-    ends_ps: tuple[int, ...]
-    order: tuple[int, ...]
-    """Minus how long before its end a member set its last timer, the one before that if it reduces, and when
-    the message left whose arrival did. The longer ago, the sooner it is its turn."""
+Order = tuple[int, ...]
+"""What breaks ties between phases of one member that end together: minus how long before its end it set its
+last timer, the one before that if it reduced, and when the message left whose arrival did. The longer ago, the
+sooner it is its turn."""
 
 
 class Run(Protocol):
@@ -46,11 +44,16 @@ Play = Callable[[Clock, Mailbox, Callable[[int], None]], Run]
 class Pace:
     """Ends of one phase on one line. With `together`, all members end with the last of them."""
 
-    def __init__(self, line: Line, order: tuple[int, ...], *, together: bool = False) -> None:
-        self.line, self.order, self.together = line, order, together
+    def __init__(self, line: Line, orders: Sequence[Order], *, together: bool = False) -> None:
+        """`orders` are the members' own, or one for all."""
+        self.line, self.orders, self.together = line, orders, together
         self._kept: dict[tuple[int, ...], tuple[int, ...]] = {}
 
-    def ends(self, starts_ps: list[int]) -> Ends:
+    def order(self, place: int) -> Order:
+        """What breaks ties for a member."""
+        return self.orders[place % len(self.orders)]
+
+    def ends(self, starts_ps: list[int]) -> tuple[int, ...]:
         """Starts and ends by place in the line. O(messages of one member) for the first equal starts."""
         first = min(starts_ps)
         shifted = tuple([start - first for start in starts_ps])
@@ -62,13 +65,16 @@ class Pace:
             if self.together:
                 kept = (max(kept),) * len(kept)
             self._kept[shifted] = kept
-        return Ends(tuple([first + end for end in kept]), self.order)
+        return tuple([first + end for end in kept])
 
     def _work_out(self, starts_ps: Ints) -> tuple[int, ...]:
         raise NotImplementedError
 
-    def played(self, play: Play, starts_ps: Ints) -> tuple[int, ...]:
-        """Ends found by playing all messages on a clock of their own. O(messages log messages)."""
+    def played(self, play: Play, starts_ps: Ints, load: int = 1) -> tuple[int, ...]:
+        """Ends found by playing all messages on a clock of their own. O(messages log messages).
+
+        Each takes as long as `load` times its bytes.
+        """
         clock, ends_ps = Clock(), [-1] * len(starts_ps)
         ranks = self.line.ranks
         known: dict[tuple[int, int, int], int] = {}
@@ -76,7 +82,7 @@ class Pace:
         def transmit(source: int, destination: int, size_bytes: int, arrived: Event) -> None:
             key = source, destination, size_bytes
             if key not in known:
-                known[key] = self.line.between_ps(source, destination, size_bytes)
+                known[key] = self.line.between_ps(source, destination, size_bytes * load)
             clock.at(clock.now_ps + known[key], arrived)
 
         def ended(member: int) -> None:
@@ -93,13 +99,13 @@ class TokenPace(Pace):
     """Of a windowed algorithm."""
 
     def __init__(self, line: Line, program: Program, *, together: bool = False) -> None:
-        self.program = program
-        self.line = line
+        self.program, self.line = program, line
+        self.loads = self._loads()
         operation, message_ps = program.operations[-1], int(self._message_ps(len(program) - 1).max())
-        order = (-operation.takes_ps, -operation.takes_ps - message_ps)
+        order: Order = (-operation.takes_ps, -operation.takes_ps - message_ps)
         if operation.reduces:
             order = (-operation.reduction_ps, *order)
-        super().__init__(line, order, together=together)
+        super().__init__(line, (order,), together=together)
 
     def _work_out(self, starts_ps: Ints) -> tuple[int, ...]:
         program = self.program
@@ -116,12 +122,25 @@ class TokenPace(Pace):
         def play(clock: Clock, mailbox: Mailbox, ended: Callable[[int], None]) -> Run:
             return TokenRun(program, self.line.ranks, PlainEndpoint(clock), mailbox, ended)
 
-        return self.played(play, starts_ps)
+        return self.played(play, starts_ps, self.loads[0])
+
+    def _loads(self) -> list[int]:
+        """By step: how many of the messages that are under way with its own share a link with them."""
+        program, line = self.program, self.line
+        if program.window == 1:
+            return [line.load(step.sources, step.destinations) for step in program.steps]
+        # Of the messages to all the others, as many as fit into the window.
+        half = program.steps[: program.n - 1]
+        sources = np.concatenate([step.sources for step in half])
+        destinations = np.concatenate([step.destinations for step in half])
+        all_at_once = line.load(sources, destinations)
+        return [-(-all_at_once * program.window // (program.n - 1))] * len(program.steps)
 
     def _message_ps(self, message: int) -> Ints:
         """int64[n]: what the message of each source costs, in the order of the step."""
-        step = self.program.steps[self.program.step_of[message]]
-        return self.line.message_ps(step.sources, step.destinations, int(self.program.sizes[message]))
+        index = int(self.program.step_of[message])
+        step = self.program.steps[index]
+        return self.line.message_ps(step.sources, step.destinations, step.size_bytes * self.loads[index])
 
     def _alike_ps(self) -> Ints | None:
         """int64[messages]: what each message costs, if that is the same for all members; else None."""
@@ -132,11 +151,9 @@ class TokenPace(Pace):
             distance = line.distance(step.sources, step.destinations)
             if distance is None:
                 return None
-            key = distance, step.size_bytes
+            key = distance, step.size_bytes * self.loads[index]
             if key not in known:
-                known[key] = int(
-                    line.message_ps(step.sources[:1], step.destinations[:1], step.size_bytes)[0]
-                )
+                known[key] = int(line.message_ps(step.sources[:1], step.destinations[:1], key[1])[0])
             costs[index] = known[key]
         return costs[program.step_of]
 
@@ -176,12 +193,24 @@ class TokenPace(Pace):
         return ends_ps[0]
 
 
-class TreePace(Pace):
+class TaskPace(Pace):
     """Of an algorithm whose members do different things."""
 
-    def __init__(self, line: Line, play: Play, endpoint_ps: int, *, together: bool = False) -> None:
-        super().__init__(line, (-endpoint_ps, -endpoint_ps), together=together)
+    def __init__(
+        self, line: Line, play: Play, tasks: Sequence[Sequence[Task]], *, together: bool = False
+    ) -> None:
+        orders = [self._order(line, place, own) for place, own in enumerate(tasks)]
+        super().__init__(line, orders, together=together)
         self.play = play
+
+    def _order(self, line: Line, place: int, tasks: Sequence[Task]) -> Order:
+        operation, from_ = Operation(0), place
+        for task in tasks:
+            operation = task.operation or operation
+            from_ = task.peer if task.kind == RECEIVE else from_
+        arrival_ps = line.between_ps(line.ranks[from_], line.ranks[place], operation.size_bytes)
+        order = (-operation.takes_ps, -operation.takes_ps - arrival_ps)
+        return (-operation.reduction_ps, *order) if operation.reduces else order
 
     def _work_out(self, starts_ps: Ints) -> tuple[int, ...]:
         return self.played(self.play, starts_ps)

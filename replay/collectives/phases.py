@@ -14,7 +14,7 @@ REDUCE_SCATTERS = (CommKind.REDUCE_SCATTER, CommKind.REDUCE_SCATTER_BLOCK)
 class Phase(NamedTuple):
     """One collective on one dimension."""
 
-    index: int
+    at: int
     """Of the dimension among those that the group spans."""
     kind: CommKind
     size_bytes: int

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.algorithms import algorithm, double_binary_tree
 from chakrasim.replay.collectives.endpoint import Endpoint, PlainEndpoint
 from chakrasim.replay.collectives.lines import Line
-from chakrasim.replay.collectives.pace import Pace, Play, Run, TokenPace, TreePace
-from chakrasim.replay.collectives.program import endpoint_ps, make_program, reduction_ps
-from chakrasim.replay.collectives.tasks import TaskRun, tree_tasks
+from chakrasim.replay.collectives.pace import Pace, Play, Run, TaskPace, TokenPace
+from chakrasim.replay.collectives.program import Program, endpoint_ps, make_program, reduction_ps
+from chakrasim.replay.collectives.tasks import Task, TaskRun, tree_tasks
 from chakrasim.replay.collectives.tokens import TokenRun
 from chakrasim.replay.machine import Machine
 from chakrasim.replay.network.clock import Clock, Event
@@ -29,9 +29,9 @@ class Player(Protocol):
 class Worked:
     """Ends follow from the starts, once all members that are replayed have started."""
 
-    def __init__(self, clock: Clock, pace: Pace, present: Sequence[int], rank_in_tie: tuple[int, ...]) -> None:
-        self.clock, self.pace, self.present = clock, pace, present
-        self.rank_in_tie = rank_in_tie
+    def __init__(self, clock: Clock, pace: Pace, present: Sequence[int], order: tuple[int, ...] = ()) -> None:
+        """With `order`, ties with other phases are broken by that instead of by the pace's own."""
+        self.clock, self.pace, self.present, self.order = clock, pace, present, order
         self.started: dict[int, tuple[int, Event]] = {}
 
     def start(self, member: int, ended: Event) -> None:
@@ -44,9 +44,9 @@ class Worked:
         starts_ps = [last_ps] * len(self.pace.line)
         for place, (start_ps, _) in self.started.items():
             starts_ps[place] = start_ps
-        ends_ps, order = self.pace.ends(starts_ps)
+        ends_ps = self.pace.ends(starts_ps)
         for place, (_, event) in self.started.items():
-            self.clock.at(ends_ps[place], event, self.rank_in_tie or order)
+            self.clock.at(ends_ps[place], event, self.order or self.pace.order(place))
 
 
 class Played:
@@ -71,6 +71,20 @@ class Played:
             self.ended[member]()
 
 
+class How(NamedTuple):
+    """What a phase does on its line."""
+
+    name: str
+    """Of the algorithm."""
+    kind: CommKind
+    size_bytes: int
+    """What each member puts in."""
+    is_subgroup: bool = False
+    """The line is a ring of some ranks in list order."""
+    clockwise: bool = True
+    is_min_tree: bool = False
+
+
 class Players:
     """Makes players. With `transmit`, phases are played on that network and with that endpoint."""
 
@@ -85,81 +99,55 @@ class Players:
         self.machine, self.clock = machine, clock
         self.scheduling = machine.scheduling or Scheduling()
         self.transmit, self.endpoint = transmit, endpoint
-        self._paces: dict[tuple[object, ...], Pace] = {}
+        self._paces: dict[tuple[object, How], Pace] = {}
 
-    def make(
-        self,
-        line: Line,
-        name: str,
-        kind: CommKind,
-        size_bytes: int,
-        present: Sequence[int],
-        *,
-        is_subgroup: bool,
-        clockwise: bool,
-        is_min_tree: bool,
-    ) -> Player:
-        """A player for one phase of `size_bytes` given by each member; `present` are places in the line."""
-        key = line.likeness, name, kind, size_bytes, is_subgroup, clockwise, is_min_tree
-        if self.transmit is None:
-            if key not in self._paces:
-                self._paces[key] = self._pace(line, *key[1:])  # type: ignore[arg-type]
-            by_dimension = self.scheduling.rules == ASTRA_SIM_1
-            return Worked(self.clock, self._paces[key], present, (line.dimension,) if by_dimension else ())
-        play = self._play(line, *key[1:])  # type: ignore[arg-type]
-        mailbox = Mailbox(self.clock, self.transmit, rendezvous=self.scheduling.rendezvous)
-        return Played(play, self.clock, mailbox, present, len(line))
+    def make(self, line: Line, how: How, present: Sequence[int]) -> Player:
+        """A player for one phase; `present` are the places in the line that are replayed."""
+        if self.transmit is not None:
+            # A ring of some ranks doesn't go over the bus.
+            play = self._play(line, how, None if how.is_subgroup else self.endpoint)
+            mailbox = Mailbox(self.clock, self.transmit, rendezvous=self.scheduling.rendezvous)
+            return Played(play, self.clock, mailbox, present, len(line))
+        key = line.likeness, how
+        if key not in self._paces:
+            self._paces[key] = self._pace(line, how)
+        by_dimension = self.scheduling.rules == ASTRA_SIM_1
+        return Worked(self.clock, self._paces[key], present, (line.dimension,) if by_dimension else ())
 
-    def _pace(
-        self,
-        line: Line,
-        name: str,
-        kind: CommKind,
-        size_bytes: int,
-        is_subgroup: bool,
-        clockwise: bool,
-        is_min_tree: bool,
-    ) -> Pace:
-        found, n = algorithm(name), len(line)
+    def _pace(self, line: Line, how: How) -> Pace:
         together = self.scheduling.rules == ASTRA_SIM_1
-        if found.is_tree:
-            play = self._play(line, name, kind, size_bytes, is_subgroup, clockwise, is_min_tree)
-            return TreePace(line, play, endpoint_ps(self.machine, is_subgroup=is_subgroup), together=together)
-        program = make_program(
-            self.machine, found, kind, n, size_bytes, is_subgroup=is_subgroup, clockwise=clockwise
-        )
-        return TokenPace(line, program, together=together)
+        if algorithm(how.name).is_tree:
+            return TaskPace(line, self._play(line, how, None), self._tasks(line, how), together=together)
+        return TokenPace(line, self._program(line, how), together=together)
 
-    def _play(
-        self,
-        line: Line,
-        name: str,
-        kind: CommKind,
-        size_bytes: int,
-        is_subgroup: bool,
-        clockwise: bool,
-        is_min_tree: bool,
-    ) -> Play:
-        found, n = algorithm(name), len(line)
-        # A ring of some ranks doesn't go over the bus.
-        endpoint = None if is_subgroup else self.endpoint
-        if found.is_tree:
-            steps = tuple(found.steps(kind, n, size_bytes, is_min=is_min_tree))  # type: ignore[call-arg]
-            tasks = tree_tasks(
-                steps,
-                n,
-                endpoint_ps(self.machine, is_subgroup=is_subgroup),
-                reduction_ps(self.machine, size_bytes),
-                reduces_downwards=self.scheduling.rules != CHAKRASIM,
-            )
+    def _play(self, line: Line, how: How, endpoint: Endpoint | None) -> Play:
+        ranks = line.ranks
+        if algorithm(how.name).is_tree:
+            tasks = self._tasks(line, how)
             return lambda clock, mailbox, ended: TaskRun(
-                clock, tasks, line.ranks, endpoint or PlainEndpoint(clock), mailbox, ended
+                clock, tasks, ranks, endpoint or PlainEndpoint(clock), mailbox, ended
             )
-        program = make_program(
-            self.machine, found, kind, n, size_bytes, is_subgroup=is_subgroup, clockwise=clockwise
-        )
+        program = self._program(line, how)
         return lambda clock, mailbox, ended: TokenRun(
-            program, line.ranks, endpoint or PlainEndpoint(clock), mailbox, ended
+            program, ranks, endpoint or PlainEndpoint(clock), mailbox, ended
         )
 
+    def _program(self, line: Line, how: How) -> Program:
+        return make_program(
+            self.machine,
+            algorithm(how.name),
+            how.kind,
+            len(line),
+            how.size_bytes,
+            is_subgroup=how.is_subgroup,
+            clockwise=how.clockwise,
+        )
 
+    def _tasks(self, line: Line, how: How) -> Sequence[Sequence[Task]]:
+        return tree_tasks(
+            tuple(double_binary_tree(how.kind, len(line), how.size_bytes, is_min=how.is_min_tree)),
+            len(line),
+            endpoint_ps(self.machine, is_subgroup=how.is_subgroup),
+            reduction_ps(self.machine, how.size_bytes),
+            reduces_downwards=self.scheduling.rules != CHAKRASIM,
+        )

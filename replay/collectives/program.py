@@ -35,8 +35,8 @@ class Program:
     sizes: Ints
     """int64[messages]: bytes of the messages that a member sends, in order."""
     token_bytes: Ints
-    """int64[messages + window]: bytes of the message that each token is to send; those of the last ones, which
-    send nothing, go on in the same way."""
+    """int64[messages + window]: bytes of the message that each token is to send; the last ones, which send
+    nothing, go on in the same way."""
     step_of: Ints
     """int64[messages]: the step that each belongs to."""
     reduces: Ints
@@ -104,10 +104,16 @@ def make_program(
     steps = tuple(found.steps(kind, n, size_bytes))
     if not clockwise:
         steps = tuple(replace(step, sources=step.destinations, destinations=step.sources) for step in steps)
+    if scheduling.rules != CHAKRASIM and kind == CommKind.ALL_TO_ALL and _base(found.name) == "ring":
+        # ASTRA-sim passes on one block at a time.
+        block_bytes = size_bytes // n
+        steps = tuple(
+            replace(step, size_bytes=block_bytes, times=n - 1 - passed) for passed, step in enumerate(steps)
+        )
     times = [step.times for step in steps]
     sizes = np.repeat([step.size_bytes for step in steps], times).astype(np.int64)
     step_of = np.repeat(np.arange(len(steps)), times)
-    is_direct = found.window != 1
+    is_direct = _base(found.name) == "direct"
     window = 1
     if is_direct:
         window = min(found.window or n - 1, n - 1)

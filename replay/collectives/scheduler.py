@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.lines import Layout, Line
 from chakrasim.replay.collectives.phases import Phase, baseline_order, chunk_bytes, phases
-from chakrasim.replay.collectives.playing import Player, Players
+from chakrasim.replay.collectives.playing import How, Player, Players
 from chakrasim.replay.collectives.themis import Themis, total_bandwidth_Bps
 from chakrasim.replay.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
@@ -168,7 +168,7 @@ class Scheduler:
         half, anticlockwise. Everything else takes all of them, the upper half anticlockwise.
         """
         layout, queues = collective.layout, self.scheduling.queues
-        dimension = layout.dims[phase.index]
+        dimension = layout.dims[phase.at]
         half = queues // 2
         if collective.kind == CommKind.ALL_REDUCE and self.scheduling.all_reduce == "hierarchical":
             first, count = (half, queues - half) if phase.is_return else (0, max(1, half))
@@ -181,7 +181,7 @@ class Scheduler:
         if which == "any":
             clockwise = queues == 1 or number < half
         is_min_tree = False
-        if algorithm(layout.algorithms[phase.index]).is_tree:
+        if algorithm(layout.algorithms[phase.at]).is_tree:
             key = rank, dimension, collective.kind
             is_min_tree = self._trees[key] % 2 == 1
             self._trees[key] += 1
@@ -218,20 +218,20 @@ class Scheduler:
     def _begin(self, work: _Work) -> None:
         flight, place = work.flight, work.places[work.at]
         layout = flight.collective.layout
-        line = layout.line(work.phase.index, work.rank)
+        line = layout.line(work.phase.at, work.rank)
         player = flight.players.get((work.chunk, work.at, line))
         if player is None:
-            present = flight.collective.present
-            player = flight.players[work.chunk, work.at, line] = self.players.make(
-                line,
-                layout.algorithms[work.phase.index],
+            how = How(
+                layout.algorithms[work.phase.at],
                 work.phase.kind,
                 work.phase.size_bytes,
-                [position for position, rank in enumerate(line.ranks) if rank in present],
-                is_subgroup=layout.is_subgroup,
-                clockwise=place.clockwise,
-                is_min_tree=place.is_min_tree,
+                layout.is_subgroup,
+                place.clockwise,
+                place.is_min_tree,
             )
+            present = [at for at, rank in enumerate(line.ranks) if rank in flight.collective.present]
+            player = self.players.make(line, how, present)
+            flight.players[work.chunk, work.at, line] = player
         player.start(line.position[work.rank], lambda: self._finish(work))
 
     def _finish(self, work: _Work) -> None:

@@ -52,10 +52,6 @@ class AstraFiles:
 
         if self.system is None or self.network is None:
             raise click.UsageError("ASTRA-sim's files go together: give --astra-system and --astra-network")
-        if transformer_group is not None:
-            from chakrasim.replay.astra_sim.version1 import read_version1
-
-            return read_version1(Path(self.network), Path(self.system), transformer_group=transformer_group)
         return read_astra_sim(
             network=Path(self.network),
             system=Path(self.system),
@@ -64,6 +60,7 @@ class AstraFiles:
             queues=self.queues,
             injection_scale=self.injection_scale,
             rendezvous=self.rendezvous,
+            transformer_group=transformer_group,
         )
 
 

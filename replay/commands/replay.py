@@ -12,7 +12,6 @@ from chakrasim.replay.commands.common import EXIT_UNFINISHED, reads_trace
 from chakrasim.replay.commands.text import TextOptions, takes_text_options
 from chakrasim.replay.options import join_scales, scale_option
 from chakrasim.replay.report.jsontext import print_json
-
 from chakrasim.traces.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
 @click.option(
     "--network",
     metavar="MODEL",
-    help="analytical: from the machine's links; congestion-aware: every message on those links, one at a time "
-    "on each; shared-ports: as the first, and messages share the ports of their ranks; measured: recorded "
+    help="analytical: from the machine's links; congestion-aware: every message on those links, one at a "
+    "time on each; shared-ports: as the first, and messages share the ports of their ranks; measured: recorded "
     "durations; recorded: so, and nobody waits for anybody. Default: measured for a recorded trace with no "
     "--machine, else analytical.",
 )
@@ -82,8 +81,8 @@ def replay(
     """Replay a trace on a machine: step time, exposed communication, waiting.
 
     TRACE is a folder of Chakra graphs, a prefix (dir/name for dir/name.<rank>.et), one graph, a PyTorch
-    profiler trace or a folder of them, a text workload of ASTRA-sim 1.0, or sample:NAME. Without it, a bundled
-    sample is replayed. Exits 1 if the replay ends in a deadlock.
+    profiler trace or a folder of them, a text workload of ASTRA-sim 1.0, or sample:NAME. Without it, a
+    bundled sample is replayed. Exits 1 if the replay ends in a deadlock.
     """
     from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
     from chakrasim.replay.open_workload import DEFAULT_TRACE, default_network, open_workload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -22,13 +22,17 @@ OPTIONS = (
         type=click.IntRange(min=1),
         default=1,
         metavar="N",
-        help="Of a text workload: how many iterations.",
+        help="Iterations of a text workload.",
     ),
     click.option(
-        "--compute-scale", type=float, default=1.0, metavar="F", help="Of a text workload: factor on its times."
+        "--compute-scale",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="A text workload's times by this.",
     ),
     click.option(
-        "--comm-scale", type=float, default=1.0, metavar="F", help="Of a text workload: factor on its bytes."
+        "--comm-scale", type=float, default=1.0, metavar="F", help="A text workload's bytes by this."
     ),
 )
 
@@ -70,13 +74,30 @@ class OpenText:
 
     def convert(self, machine: Machine) -> Workload:
         """The graphs for the ranks of a machine. Raises ConfigError, TraceError."""
+        if machine.size is None:
+            raise ConfigError(
+                f"{machine.name} grows with the workload; a text workload needs a machine of a fixed size"
+            )
+        return self._convert([dimension.size or 1 for dimension in machine.dimensions])
+
+    def convert_for(self, dimensions: Sequence[int]) -> Workload:
+        """The graphs for a network of these sizes.
+
+        A dimension in which a transformer's model-parallel group ends becomes two. Raises TraceError.
+        """
+        from chakrasim.replay.astra_sim.version1 import transformer_split
+
+        if self.transformer_group is not None:
+            _, logical, _ = transformer_split(self.transformer_group, dimensions)
+            dimensions = logical
+        return self._convert(dimensions)
+
+    def _convert(self, sizes: Sequence[int]) -> Workload:
         from chakrasim.converters.text import convert_text
 
-        if machine.size is None:
-            raise ConfigError(f"{machine.name} grows with the workload; a text workload needs one of a fixed size")
         return convert_text(
             self.path,
-            sizes=[dimension.size or 1 for dimension in machine.dimensions],
+            sizes=sizes,
             passes=self.options.passes,
             compute_scale=self.options.compute_scale,
             communication_scale=self.options.communication_scale,

@@ -38,9 +38,11 @@ def rules_of(machine: Machine) -> str:
 def hops(dimension: Dimension, from_: Ints, to: Ints) -> Ints:
     """Links between places along one dimension; 0 between equal ones."""
     if dimension.topology != "ring":
-        return (from_ != to) * np.int64(2 if dimension.topology == "switch" else 1)
+        links: Ints = (from_ != to) * np.int64(2 if dimension.topology == "switch" else 1)
+        return links
     apart = np.abs(from_ - to) * dimension.ring_stride
-    return np.minimum(apart, (dimension.ring_size or dimension.size or 0) - apart)
+    shorter: Ints = np.minimum(apart, (dimension.ring_size or dimension.size or 0) - apart)
+    return shorter
 
 
 def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDArray[np.float64]]:
@@ -82,5 +84,3 @@ def message_ps(
     cycles = latency + np.atleast_1d(size_bytes) / (bandwidth_Bps / (PS_PER_S / cycle_ps))
     total = cycles.astype(np.int64) * cycle_ps
     return total if isinstance(source, np.ndarray) else int(total[0])
-
-

@@ -186,8 +186,15 @@ class SystemNetwork:
         ranks = workload.groups[int(matching.group[number])].ranks
         flight = self._together.get(number)
         if flight is None:
+            if self.scheduling.rules != CHAKRASIM:
+                what = f"ASTRA-sim can't run {kind.label}: it is costed as a whole, over the machine's links"
+                self.notes[what] = self.notes.get(what, 0) + 1
             cost_ps = collective_ps(
-                self.machine, kind, max(0, int(matching.size_bytes[number])), ranks, int(matching.root[number])
+                self.machine,
+                kind,
+                max(0, int(matching.size_bytes[number])),
+                ranks,
+                int(matching.root[number]),
             )
             flight = self._together[number] = _Together({}, int(self.program.expected[number]), cost_ps)
         flight.waiting[len(flight.waiting)] = ended
