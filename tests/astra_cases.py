@@ -132,6 +132,10 @@ def random_case(seed: int, **fixed: Any) -> dict[str, Any]:
     }
     for kind, label in COLLECTIVES.items():
         system[f"{label}-implementation"] = [_algorithm(draw, kind, size) for size in sizes]
+        if draw.random() < 0.1:
+            system[f"{label}-implementation"] = [draw.choice(["oneRing", "oneDirect", "oneDirect2"])]
+        elif draw.random() < 0.1:
+            del system[f"{label}-implementation"][1:]
     if draw.random() < 0.1:
         system |= {"model-shared-bus": 1, "g": draw.randrange(9)}
         system |= {"L": draw.randrange(30), "o": draw.randrange(9)}
@@ -157,7 +161,7 @@ def _algorithm(draw: random.Random, kind: int, size: int) -> str:
     names = ["ring", "ring", "direct", f"direct{draw.randrange(1, 6)}"]
     if not size & (size - 1):
         names += ["halvingDoubling"] * (kind != ALL_TO_ALL)
-        names += ["doubleBinaryTree"] * (kind in (ALL_REDUCE, REDUCE_SCATTER))
+        names += ["doubleBinaryTree"]
     return draw.choice(names)
 
 

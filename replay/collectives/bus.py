@@ -34,8 +34,9 @@ class _Side:
     """The state before the current one began."""
     waiting: deque[tuple[int, Event]] = field(default_factory=deque)
     """Moves that start here: bytes, and what to do at the other end."""
-    underway: int = 0
-    """Moves that are to land here."""
+    underway: deque[Event] = field(default_factory=deque)
+    """What to do with the moves that are to land here. They land in the order in which they left, whenever one
+    does."""
     finished_ps: int = 0
     """When it last ended a send or a receive."""
     in_a_row: int = 0
@@ -80,9 +81,9 @@ class _Wire:
         serial_ns = offset_ns + (size_bytes - 1) * bus.ns_per_byte
         there.enter(RECEIVING)
         there.in_a_row = 0
-        there.underway += 1
+        there.underway.append(landed)
         here.state = SENDING
-        self._after(serial_ns + bus.latency_ns + bus.overhead_ns, lambda: self._landed(1 - side, landed))
+        self._after(serial_ns + bus.latency_ns + bus.overhead_ns, lambda: self._landed(1 - side))
         self._after(serial_ns, lambda: self._sent(side))
 
     def _after(self, time_ns: float, event: Event) -> None:
@@ -95,15 +96,15 @@ class _Wire:
         here.in_a_row += 1
         self.go_on(side)
 
-    def _landed(self, side: int, landed: Event) -> None:
+    def _landed(self, side: int) -> None:
         here = self.sides[side]
         here.finished_ps = self.clock.now_ps
         here.before = here.state
-        here.underway -= 1
+        landed = here.underway.popleft()
         if not here.underway:
             here.state = FREE
         landed()
-        self.go_on(side)
+        self.clock.then(lambda: self.go_on(side))
 
 
 class _RankBus:
@@ -127,7 +128,7 @@ class _RankBus:
 
         def deliver() -> None:
             done()
-            self.outer.go_on(0)
+            self.clock.then(lambda: self.outer.go_on(0))
 
         def landed() -> None:
             if reduces:

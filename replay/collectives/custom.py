@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def custom_tasks(machine: Machine, path: str, kind: CommKind, n: int, size_bytes
             endpoint_ps=endpoint_ps(machine, is_subgroup=False),
             reduction_ps=lambda size: reduction_ps(machine, size),
         )
+        if machine.scheduling is not None and machine.scheduling.rendezvous:
+            # A message waits for its receive, which may stand behind the next send of the same thread block.
+            tasks = [[replace(task, is_awaited=False) for task in own] for own in tasks]
         return tuple(tuple(own) for own in tasks)
     return tuple(_graph_tasks(path, place, n, machine.cycle_ps) for place in range(n))
 

@@ -26,8 +26,8 @@ KEPT_STARTS = 1024
 
 Order = tuple[int, ...]
 """What breaks ties between phases of one member that end together: minus how long before its end it set its
-last timer, the one before that if it reduced, and when the message left whose arrival did. The longer ago, the
-sooner it is its turn."""
+last timer, the one before that if it reduced, and when the message left whose arrival did. The longer ago,
+the sooner it is its turn."""
 
 
 class Run(Protocol):

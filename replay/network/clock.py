@@ -23,7 +23,9 @@ class Clock:
         self._queue: list[tuple[int, tuple[int, ...], int, Event]] = []
         self._sequence = 0
         self._timers: dict[tuple[int, int], deque[Event]] = {}
-        self._rest: list[Event] = []
+        self._rest: deque[Event] = deque()
+        self._fresh: list[Event] = []
+        """Of the rest what the running event has added."""
         self._running: tuple[int, int] | None = None
         """Rank and time of the timers that are being run."""
 
@@ -44,8 +46,8 @@ class Clock:
         self._running = key
 
     def then(self, event: Event) -> None:
-        """Run `event` right after the one that is running, and what others start because of that."""
-        self._rest.append(event)
+        """Run `event` right after the one that is running, once nodes that this one ended have led on."""
+        self._fresh.append(event)
 
     def next_ps(self) -> int:
         """When the next event is due; `NEVER_PS` without events."""
@@ -56,8 +58,13 @@ class Clock:
     def step(self) -> None:
         """Run the next event."""
         if self._rest:
-            self._rest.pop()()
-            return
+            self._rest.popleft()()
+        else:
+            self._step()
+        self._rest.extendleft(reversed(self._fresh))
+        self._fresh.clear()
+
+    def _step(self) -> None:
         if self._running is None:
             self.now_ps, _, _, event = heappop(self._queue)
             event()
