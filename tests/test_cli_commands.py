@@ -54,11 +54,29 @@ def examples(words: tuple[str, ...]) -> list[str]:
     return [line.strip() for line in lines[lines.index("  Example:") + 1 :]]
 
 
+def write_astra_sim_files(folder: Path) -> None:
+    """Graphs for four ranks, files of ASTRA-sim that fit them, and a recorded run of 0 ranks."""
+    size = ["--kind", "all-reduce", "--size", "1MiB", "--ranks", "4", "--prefix", "graph"]
+    run("generate", "collective", *size, "-o", folder / "graphs")
+    network = {"topology": ["Ring"], "npus_count": [4], "bandwidth": [50.0], "latency": [500]}
+    system = {
+        "preferred-dataset-splits": 4,
+        "local-mem-bw": 1600,
+        "all-reduce-implementation": ["ring"],
+        "collective-optimization": "localBWAware",
+    }
+    (folder / "network.yml").write_bytes(orjson.dumps(network))
+    (folder / "system.json").write_bytes(orjson.dumps(system))
+    (folder / "recorded_runs").mkdir()
+    (folder / "recorded_runs/cases.json").write_text('{"cases": []}')
+
+
 @pytest.mark.parametrize("words", list(commands(main)), ids=" ".join)
 def test_help_ends_with_an_example_that_runs(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    write_astra_sim_files(tmp_path)
     found = examples(words)
     assert found
     for line in found:
@@ -104,11 +122,17 @@ def test_the_json_of_replay_has_its_keys_and_nothing_else_is_printed() -> None:
 
 def test_every_key_of_the_json_is_documented(tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "docs/json.md").read_text()
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    case = {"id": "x", "backend": "unaware", "npus": 1, "workload": {"dir": ".", "prefix": "t"}}
+    case["observed"] = {"finish": [1], "exposed": [1]}
+    (runs / "cases.json").write_bytes(orjson.dumps({"cases": [case]}))
     documents = [
         run_json("replay"),
         run_json("inspect", "sample:ddp_transformer"),
         run_json("convert", "sample:ddp_transformer", "-o", tmp_path),
         run_json("machines", "list"),
+        orjson.loads(CliRunner().invoke(main, ["conformance", str(runs), "--json"]).stdout),
     ]
     free = {"nodes_by_kind", "peak_TFLOPs", "algorithms"}
 

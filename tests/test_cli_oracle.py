@@ -26,6 +26,7 @@ REFUSED = {
     "graph_cycle_whole": r"t\.0\.et: rank 0 node 1: .*cycle: 1 .* → 0 .* → 1",
     "graph_self_dep": r"t\.0\.et: rank 0 node 1: .*cycle: 1 .* → 1",
     "graph_duplicate_id": r"t\.0\.et: rank 0 node 0: .* more than one node",
+    "graph_involved_not_list": r"t\.0\.et: rank 0 node 0: involved_dim is not a list of true and false",
     "graph_missing_comm_size": r"t\.0\.et: rank 0 node 0: .* without comm_size",
     "graph_missing_comm_type": r"t\.0\.et: rank 0 node 0: .* without comm_type",
     "graph_not_a_member": r"t\.2\.et: rank 2 node 0: .* its ranks are \[0, 1\]",
@@ -50,7 +51,7 @@ or memory description, which this command doesn't read, or nothing is wrong:
 
 * `file_missing_et`: three ranks whose files never speak of a fourth.
 * `file_{missing,more,fewer,bad,nested,unknown}*`: sound graphs.
-* `graph_coll_*`, `graph_comm_on_cpu`, `graph_ag_*`, `graph_involved_*`, `graph_metadata_node`,
+* `graph_coll_*`, `graph_comm_on_cpu`, `graph_ag_*`, `graph_involved_none`, `graph_metadata_node`,
   `graph_invalid_*`, `graph_group_id_*`, `graph_pg_name_int`, `graph_single_member_group`: rightful input.
 * `peer_no_tag` (tag 0), `peer_zero_bytes`, `peer_rendezvous_4GiB`: rightful.
 * `peer_order_mismatch_same_size`: two all-reduces of one size in opposite order; nothing tells them apart.

@@ -16,7 +16,10 @@ MAY_IMPORT = {
     "converters": {"proto", "traces", "converters"},
     "replay": {"proto", "traces", "replay"},
 }
-KNOWS_BOTH = {"replay/cli.py", "replay/open_workload.py"}
+KNOWS_BOTH = {
+    "replay/open_workload.py",
+    *(f"replay/commands/{name}.py" for name in ("convert", "generate", "text")),
+}
 
 
 def sources() -> list[Path]:

@@ -69,7 +69,7 @@ def check_case(case: Mapping[str, Any], folder: Path) -> Verdict:
 
     try:
         result = replay_case(case, folder)
-    except ChakrasimError as error:
+    except (ChakrasimError, OSError) as error:
         return verdict(REFUSED, [None] * case["npus"], str(error))
     ranks = range(case["npus"])
     finish = [_whole_ns(result, rank, result.times(rank).finish_ps) for rank in ranks]

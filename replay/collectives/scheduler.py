@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
     from chakrasim.replay.network.clock import Clock, Event
 
+UNLIMITED = 2**62
+"""Chunks at once on a machine that schedules nothing."""
+
 QueueName = tuple[int, int, int]
 """Rank, dimension, number of the queue."""
 
@@ -93,6 +96,8 @@ class Scheduler:
         self.machine, self.clock, self.players = machine, clock, players
         self.scheduling = machine.scheduling or Scheduling()
         self.active = -(-self.scheduling.active_chunks // self.scheduling.queues)
+        if machine.scheduling is None:
+            self.active = UNLIMITED
         self._flights: dict[int, _Flight] = {}
         self._queues: dict[QueueName, _Queue] = defaultdict(_Queue)
         self._turns: dict[tuple[int, int, str], int] = defaultdict(int)

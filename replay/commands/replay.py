@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="\b\nExample:\n  chakrasim replay sample:ddp_transformer --timeline timeline.json\n"
     "  chakrasim replay sample:ddp_transformer --scale gpu=0.5 --json\n"
-    "  chakrasim replay dir/et --astra-system system.json --astra-network network.yml\n"
+    "  chakrasim replay graphs --astra-system system.json --astra-network network.yml\n"
 )
 @click.argument("trace", required=False)
 @click.option("--machine", metavar="NAME|FILE", help="See `chakrasim machines list`.")
