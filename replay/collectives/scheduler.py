@@ -205,12 +205,10 @@ class Scheduler:
             CommKind.ALL_GATHER,
         )
         if by_size:
-            larger = (i for i, other in enumerate(waiting) if other.phase.size_bytes >= phase.size_bytes)
-            at = next(larger, len(waiting))
+            behind = (i for i, other in enumerate(waiting) if other.phase.size_bytes >= phase.size_bytes)
         else:
-            at = len(waiting)
-            while at and waiting[at - 1].priority < work.priority:
-                at -= 1
+            behind = (i for i, other in enumerate(waiting) if other.priority < work.priority)
+        at = next(behind, len(waiting))
         waiting.insert(at, work)
 
     def _serve(self, name: QueueName) -> None:
