@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -53,33 +52,32 @@ def machine(ranks: int, *, plays_messages: bool) -> Machine:
     return Machine("benchmark", "nowhere", None, switch, algorithms, 1000, scheduling=scheduling)
 
 
-def timed(run: Callable[[], Result]) -> tuple[float, Result]:
+def timed(job: Workload, on: Machine) -> tuple[float, Result]:
     """Seconds, and what came."""
     begun = time.perf_counter()
-    result = run()
+    result = simulate(job, on)
     return time.perf_counter() - begun, result
 
 
 def main() -> None:
     """Print a line for each number of ranks."""
-    print(
-        f"{'ranks':>6} {'one for all':>12} {'every rank':>12} {'skewed':>12} {'messages':>12}  messages / one"
-    )
+    columns = ("one for all", "every rank", "skewed", "messages")
+    print(f"{'ranks':>6}", *(f"{column:>12}" for column in columns), " messages / one")
     for ranks in (*RANKS, LARGEST):
         together, skewed = workload(ranks, skewed=False), workload(ranks, skewed=True)
         here = machine(ranks, plays_messages=False)
-        one_s, one = timed(lambda: simulate(together, here))
+        one_s, one = timed(together, here)
         representative, alike.representative = alike.representative, lambda *_: None
-        every_s, every = timed(lambda: simulate(together, here))
+        every_s, every = timed(together, here)
         alike.representative = representative
-        skewed_s, _ = timed(lambda: simulate(skewed, here))
+        skewed_s, _ = timed(skewed, here)
         if (one.ends_ps != every.ends_ps).any():
             sys.exit("one rank doesn't speak for all")
         line = f"{ranks:6} {one_s:10.3f} s {every_s:10.3f} s {skewed_s:10.3f} s"
         if ranks == LARGEST:
             print(line)
             continue
-        messages_s, _ = timed(lambda: simulate(together, machine(ranks, plays_messages=True)))
+        messages_s, _ = timed(together, machine(ranks, plays_messages=True))
         print(f"{line} {messages_s:10.3f} s  {messages_s / one_s:.0f}")
         if ranks == RANKS[-1] and messages_s < LEAST_RATIO * one_s:
             sys.exit(f"expected {LEAST_RATIO} times as fast as message by message")

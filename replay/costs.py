@@ -17,7 +17,7 @@ from chakrasim.replay.lower import Program, is_marker
 from chakrasim.replay.network.system import plays_messages
 from chakrasim.replay.scheduling import ASTRA_SIM_2
 from chakrasim.traces.errors import ConfigError, UnknownName
-from chakrasim.traces.graph import CommKind, Ints, NodeKind
+from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
@@ -42,6 +42,8 @@ class Costs:
     roles: NDArray[np.int8]
     """int8[N]: what ends each node, `program.roles` but where the network ends more, or nobody waits."""
     notes: tuple[str, ...]
+    lanes: Rows | None = None
+    """int32[N]: instead of `program.lanes`."""
     timers_ps: Ints | None = None
     """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
 
@@ -92,13 +94,21 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
 def _as_recorded(program: Program, machine: Machine, recorded_ps: Ints) -> Costs:
     """Every node takes what was recorded, but a cycle at least, and nobody waits for another rank."""
     durations_ps = np.maximum(recorded_ps - recorded_ps % machine.cycle_ps, machine.cycle_ps)
-    durations_ps[is_marker(program.kinds)] = 0
+    by_rules = machine.scheduling is not None and machine.scheduling.rules == ASTRA_SIM_2
+    if not by_rules:
+        durations_ps[is_marker(program.kinds)] = 0
     return Costs(
         durations_ps,
         np.zeros(len(program.collectives), dtype=np.int64),
         np.full(len(program), PLAIN, dtype=np.int8),
         ("every node takes its recorded duration, and no rank waits for another",),
+        lanes=_with_markers_on_a_lane(program) if by_rules else None,
     )
+
+
+def _with_markers_on_a_lane(program: Program) -> Rows:
+    """int32[N]: ASTRA-sim issues an INVALID node, which ends at once, when the communication unit is free."""
+    return np.where(program.kinds == NodeKind.INVALID, program.default_lane("comm"), program.lanes)
 
 
 def _asked(
@@ -145,18 +155,27 @@ def _asked(
     durations_ps[is_member] = ASK_PS
     timers_ps = None
     is_send, is_receive = kinds == NodeKind.SEND, program.roles == RECEIVE
-    if plays_messages(sized, shares_links=network == "congestion-aware"):
+    plays = plays_messages(sized, shares_links=network == "congestion-aware")
+    if plays:
         roles[is_send | is_receive] = PLAIN
         durations_ps[is_send | is_receive] = ASK_PS
+    if plays or (durations_ps[is_memory] == ASK_PS).any():
         # The network also keeps the time of what ends by itself: all that ends in one tick has one order.
         timers_ps = durations_ps.copy()
         durations_ps[timers_ps > 0] = ASK_PS
-    else:
+    if not plays:
         pricing = _Pricing(program, sized)
         _messages(program, pricing, durations_ps, recorded_ps, False, notes)
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
     collectives_ps = np.zeros(len(program.collectives), dtype=np.int64)
-    return Costs(durations_ps, collectives_ps, roles, (*lines, *_missing_ranks(program)), timers_ps)
+    return Costs(
+        durations_ps,
+        collectives_ps,
+        roles,
+        (*lines, *_missing_ranks(program)),
+        lanes=_with_markers_on_a_lane(program) if by_rules else None,
+        timers_ps=timers_ps,
+    )
 
 
 def _joined(program: Program, column: str) -> Ints:

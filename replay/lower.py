@@ -60,6 +60,14 @@ class Program:
     def __len__(self) -> int:
         return len(self.ranks)
 
+    def default_lane(self, name: str) -> Rows:
+        """int32[N]: for each node the index of that one of its rank's `DEFAULT_LANES`."""
+        own = np.array([lane == name for lane in self.lane_names])
+        # A rank's default lanes come after those of the same name that the trace has.
+        last = np.zeros(int(self.lane_ranks.max(initial=0)) + 1, dtype=np.int32)
+        last[self.lane_ranks[own]] = np.flatnonzero(own)
+        return last[self.ranks]
+
     def rows(self, rank: int) -> slice:
         """Where a rank's nodes lie in columns of length N."""
         return slice(self.bases[rank], self.bases[rank] + len(self.workload.graphs[rank]))
@@ -76,14 +84,21 @@ class Program:
         base_by_rank[list(self.bases)] = list(self.bases.values())
         return offsets, (base_by_rank[ranks] + rows).astype(np.int32)
 
-    def state(self, durations_ps: Ints, costs_ps: Ints, roles: NDArray[np.int8] | None = None) -> State:
+    def state(
+        self,
+        durations_ps: Ints,
+        costs_ps: Ints,
+        roles: NDArray[np.int8] | None = None,
+        lanes: Rows | None = None,
+    ) -> State:
         """Fresh state for one run. `durations_ps` int64[N], `costs_ps` int64[C], as in `kernel.State`.
 
-        `roles` takes the place of the program's own where the network ends more nodes than messages.
+        `roles` and `lanes` take the place of the program's own where a machine has other ideas.
         """
         own_roles = self.roles if roles is None else roles
+        own_lanes = self.lanes if lanes is None else lanes
         n, begins = len(self), len(self.bases)
-        lanes = np.concatenate([self.lanes, np.full(begins, -1, dtype=np.int32)])
+        lanes = np.concatenate([own_lanes, np.full(begins, -1, dtype=np.int32)])
         used = lanes[lanes >= 0]
         ready_offsets = np.zeros(len(self.lane_names) + 1, dtype=np.int64)
         np.cumsum(np.bincount(used, minlength=len(self.lane_names)), out=ready_offsets[1:])

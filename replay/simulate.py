@@ -76,12 +76,14 @@ def _run(
         if one is not None:
             ranks, of_one = len(program.bases), lower(one)
             durations_ps, roles = costs.durations_ps[: len(of_one)], costs.roles[: len(of_one)]
-            state = of_one.state(durations_ps, np.zeros(len(of_one.collectives), dtype=np.int64), roles)
+            lanes = None if costs.lanes is None else costs.lanes[: len(of_one)]
+            no_costs = np.zeros(len(of_one.collectives), dtype=np.int64)
+            state = of_one.state(durations_ps, no_costs, roles, lanes)
             shared = shared_network(of_one, machine, network, None)
             starts_ps, ends_ps = run(state, network=shared)
             starts_ps, ends_ps = (np.tile(column[: len(of_one)], ranks) for column in (starts_ps, ends_ps))
             return starts_ps, ends_ps, _notes(shared)
-    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles)
+    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes)
     shared = shared_network(program, machine, network, costs.timers_ps)
     return (*run(state, network=shared), _notes(shared))
 

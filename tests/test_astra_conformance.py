@@ -1,4 +1,4 @@
-"""ASTRA-sim's answers from ASTRA-sim's files: every recorded run, through the library and the command line."""
+"""ASTRA-sim's answers from ASTRA-sim's files: every recorded run, by the library and the command line."""
 
 from __future__ import annotations
 

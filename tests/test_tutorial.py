@@ -1,4 +1,4 @@
-"""The exercises of ASTRA-sim's tutorial at ASPLOS 2023, and eight more runs of that version, from its files."""
+"""The exercises of ASTRA-sim's tutorial at ASPLOS 2023, and eight more of its runs, from its own files."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     "--network",
     metavar="MODEL",
     help="analytical: from the machine's links; congestion-aware: every message on those links, one at a "
-    "time on each; shared-ports: as the first, and messages share the ports of their ranks; measured: recorded "
-    "durations; recorded: so, and nobody waits for anybody. Default: measured for a recorded trace with no "
-    "--machine, else analytical.",
+    "time on each; shared-ports: as the first, and messages share the ports of their ranks; measured: "
+    "recorded durations; recorded: so, and nobody waits for anybody. Default: measured for a recorded trace "
+    "with no --machine, else analytical.",
 )
 @click.option(
     "--scale",

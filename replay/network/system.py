@@ -6,6 +6,7 @@ nodes that share a link, are handed over when they start and handed back when th
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from chakrasim.replay.collectives.tasks import TaskRun
 from chakrasim.replay.network.clock import Clock
 from chakrasim.replay.network.links import FifoLinks
 from chakrasim.replay.network.mailbox import Mailbox
-from chakrasim.replay.scheduling import CHAKRASIM, Scheduling
+from chakrasim.replay.scheduling import ASTRA_SIM_2, CHAKRASIM, Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
 
@@ -67,7 +68,7 @@ class SystemNetwork:
         self._custom: dict[int, Played] = {}
         self._layouts: dict[tuple[CommKind, int, int], Layout | None] = {}
         self._together: dict[int, _Together] = {}
-        self._memory_free_ps: dict[int, int] = {}
+        self._memory_links: dict[int, deque[Event]] = defaultdict(deque)
         self._idle_ps: dict[tuple[int, int, int], int] = {}
 
     def start(self, now_ps: int, event: int, sequence: int) -> None:
@@ -82,7 +83,11 @@ class SystemNetwork:
             self.ended.append(event)
 
         if self.timers is not None and self.timers[event] >= 0:
-            self.clock.timer(rank, now_ps + self.timers[event], ended)
+            end_ps = now_ps + self.timers[event]
+            if kind == NodeKind.SEND:
+                self.clock.at(end_ps, ended)
+            else:
+                self.clock.timer(rank, end_ps, ended)
             return
         if kind == NodeKind.COLL:
             self._start_collective(int(program.partners[event]), rank, row, ended)
@@ -125,10 +130,24 @@ class SystemNetwork:
         memory = self.machine.remote_memory
         assert memory is not None
         link = rank // memory.ranks_per_node if memory.sharing == "per-node" else 0
-        begun_ps = max(self.clock.now_ps, self._memory_free_ps.get(link, 0))
-        end_ps = begun_ps + memory.access_ps(size_bytes, self.machine.cycle_ps)
-        self._memory_free_ps[link] = end_ps
-        self.clock.at(end_ps, ended)
+        queue = self._memory_links[link]
+
+        def serve() -> None:
+            takes_ps = memory.access_ps(size_bytes, self.machine.cycle_ps)
+            self.clock.timer(rank, self.clock.now_ps + takes_ps, served)
+
+        def served() -> None:
+            ended()
+            self.clock.then(serve_next)
+
+        def serve_next() -> None:
+            queue.popleft()
+            if queue:
+                queue[0]()
+
+        queue.append(serve)
+        if len(queue) == 1:
+            serve()
 
     def _start_collective(self, number: int, rank: int, row: int, ended: Event) -> None:
         matching = self.program.collectives
@@ -217,6 +236,12 @@ class SystemNetwork:
 
 
 def plays_messages(machine: Machine, *, shares_links: bool) -> bool:
-    """Whether every message has to be played: they share links or a bus, or are asked for."""
+    """Whether every message has to be played: they share links or a bus, or are asked for.
+
+    By ASTRA-sim's rules also where ranks share memory: whose turn it is, of ranks that leave a collective at
+    the same tick, depends on whose last message was scheduled first.
+    """
     scheduling = machine.scheduling or Scheduling()
-    return shares_links or scheduling.bus is not None or scheduling.rendezvous
+    memory = machine.remote_memory
+    shares_memory = memory is not None and memory.sharing != "per-rank" and scheduling.rules == ASTRA_SIM_2
+    return shares_links or shares_memory or scheduling.bus is not None or scheduling.rendezvous

@@ -49,6 +49,8 @@ SHARES = {
 NETWORKS: Mapping[str, str] = {
     "measured": "measured: as long as recorded",
     "analytical": "analytical: the machine's links, without contention",
+    "congestion-aware": "congestion-aware: the machine's links, one message at a time on each",
+    "recorded": "recorded: as long as recorded, and nobody waits for another rank",
     "shared-ports": "shared-ports: the machine's links, messages share the ports of their ranks",
 }
 COMPUTE: Mapping[str, str] = {
