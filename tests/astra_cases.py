@@ -65,6 +65,8 @@ def workload_of(nodes: dict[int, list[Node]], groups: dict[str, list[int]]) -> W
                 f"n{number}",
                 duration_ps=node.get("dur", 0) * PS_PER_US,
                 is_cpu=attr.get("is_cpu_op", False),
+                ops=attr.get("num_ops", -1),
+                tensor_bytes=attr.get("tensor_size", -1),
                 comm_kind=attr.get("comm_type", -1),
                 comm_bytes=attr.get("comm_size", -1),
                 group=attr.get("pg_name"),
@@ -82,15 +84,21 @@ def replay(case: dict[str, Any], folder: Path) -> Result:
     (folder / "system.json").write_text(json.dumps(case["system"]))
     (folder / "network.yml").write_text(yaml.safe_dump(case["network"]))
     (folder / "groups.json").write_text(json.dumps(case["groups"]))
+    (folder / "remote.json").write_text(json.dumps(case.get("memory")))
     imported = read_astra_sim(
         network=folder / "network.yml",
         system=folder / "system.json",
         groups=folder / "groups.json" if case["groups"] else None,
+        remote_memory=folder / "remote.json" if "memory" in case else None,
         queues=case["queues"],
         rendezvous=case["rendezvous"],
     )
     network = "congestion-aware" if case["backend"] == "aware" else "analytical"
-    return simulate(workload_of(case["nodes"], case["groups"]), imported.machine, network=network)
+    if imported.replay_only:
+        network = "recorded"
+    machine = imported.machine
+    workload = workload_of(case["nodes"], case["groups"])
+    return simulate(workload, machine, compute=machine.compute, network=network)
 
 
 def referee(case: dict[str, Any]) -> astra_reference.Outcome:
@@ -101,6 +109,7 @@ def referee(case: dict[str, Any]) -> astra_reference.Outcome:
         case["network"],
         backend=case["backend"],
         groups=case["groups"] or None,
+        remote_memory=case.get("memory"),
         queues=case["queues"],
         rendezvous=case["rendezvous"],
     )
