@@ -17,7 +17,10 @@ KINDS = (
     "HYBRID_DLRM",
     "HYBRID_DLRM_ENHANCED",
     "HYBRID_TRANSFORMER",
+    "HYBRID_TRANSFORMER_FWD_IN_BCKWD",
+    "HYBRID_CUSTOMIZED",
 )
+LAYER_KINDS = ("DATA", "MODEL", "HYBRID_DATA_MODEL", "HYBRID_MODEL_DATA")
 WORDS = ("NONE", "ALLREDUCE", "ALLGATHER", "REDUCESCATTER", "ALLTOALL")
 
 
@@ -75,6 +78,10 @@ def _workload(draw: random.Random, sizes: list[int]) -> str:
     elif "TRANSFORMER" in kind:
         groups = [2**power for power in range(8) if prod(sizes) % 2**power == 0]
         header += f" model_parallel_NPU_group: {draw.choice(groups)}"
+        if kind.endswith("BCKWD"):
+            layers = max(layers, 2)
+            initiating = draw.randrange(1, layers)
+            header += f" checkpoints: 1 {draw.randrange(initiating)} checkpoint_initiates: 1 {initiating}"
     rows = []
     for layer in range(layers):
         row = [f"layer{layer}", "-1"]
@@ -84,5 +91,8 @@ def _workload(draw: random.Random, sizes: list[int]) -> str:
                 word = draw.choice(WORDS[1:])
             size_bytes = draw.choice([4096, 65536, 2**20, 3 * 2**20]) if word != "NONE" else 0
             row += [str(draw.choice([1, 500, 20_000, 150_000])), word, str(size_bytes)]
-        rows.append(" ".join([*row, str(draw.choice([0, 1, 100]))]))
+        row.append(str(draw.choice([0, 1, 100])))
+        if kind == "HYBRID_CUSTOMIZED":
+            row.append(draw.choice(LAYER_KINDS))
+        rows.append(" ".join(row))
     return "\n".join([header, str(layers), *rows]) + "\n"

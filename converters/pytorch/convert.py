@@ -5,6 +5,7 @@
 3. `device`, `synchronisation`, `gloo`: link works to launches, order streams, find who waits for whom.
 4. `communication`, `groups`, `names`: what each collective, send and receive is.
 5. `assemble`: nodes and edges.
+6. `clocks`: ranks that began to record later begin later.
 
 Every edge is a cause; no node is tied to its recorded start. Where a work started later than its causes
 explain, the rest stands before it as a node of its own (launch latency, stream latency), so a replay with
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chakrasim.converters.pytorch.assemble import assemble
+from chakrasim.converters.pytorch.clocks import align_starts
 from chakrasim.converters.pytorch.groups import Groups
 from chakrasim.converters.pytorch.kineto import Recording, read_recording
 from chakrasim.converters.pytorch.sniff import candidates, is_host_trace, is_profiler_file
@@ -82,7 +84,7 @@ def convert_pytorch(path: Path, *, partial: bool = False, progress: Progress | N
     missing = world_size - len(graphs)
     if missing:
         notes.insert(0, f"{missing} of {world_size} ranks have no trace")
-    return Workload.from_graphs(
+    workload = Workload.from_graphs(
         graphs,
         name=path.name.split(".")[0],
         sources=sources,
@@ -90,6 +92,7 @@ def convert_pytorch(path: Path, *, partial: bool = False, progress: Progress | N
         world_size=world_size,
         partial=missing > 0,
     )
+    return align_starts(workload)
 
 
 def _profiler_files(folder: Path, notes: list[str]) -> list[Path]:

@@ -134,7 +134,8 @@ def replay(
             network=model,
             scales=join_scales(scales),
         )
-    show_replay(result, name, network is None, critical_path, timeline, as_json)
+    is_default = network is None and astra_backend is None and not astra.is_given
+    show_replay(result, name, is_default, critical_path, timeline, as_json)
     if result.deadlock is not None:
         ctx.exit(EXIT_UNFINISHED)
 

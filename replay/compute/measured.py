@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.compute import ComputeCost
+from chakrasim.traces.edit import is_start_delay
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S
@@ -87,8 +88,9 @@ def measured(graph: ExecutionGraph, machine: Machine) -> ComputeCost:
 
 
 def is_compute_or_memory(graph: ExecutionGraph) -> NDArray[np.bool_]:
-    """bool[n]: compute, memory load and memory store nodes."""
-    return np.isin(graph.kinds, (NodeKind.MEM_LOAD, NodeKind.MEM_STORE, NodeKind.COMP))
+    """bool[n]: compute, memory load and memory store nodes, but not a rank's later start."""
+    is_work = np.isin(graph.kinds, (NodeKind.MEM_LOAD, NodeKind.MEM_STORE, NodeKind.COMP))
+    return is_work & ~is_start_delay(graph)
 
 
 def memory_by_bytes(graph: ExecutionGraph) -> NDArray[np.bool_]:
