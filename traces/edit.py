@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def delay_start(graph: ExecutionGraph, delay_ps: int) -> ExecutionGraph:
         "lanes": NO_LANE,
         "priorities": 0,
     }
-    columns = {
+    columns: dict[str, Any] = {
         name: np.append(column, np.array([added.get(name, -1)], dtype=column.dtype))
         for name in COLUMNS
         for column in [getattr(graph, name)]

@@ -58,4 +58,5 @@ def _ends_of_common_collectives(workload: Workload) -> Ints:
         starts_ps, durations_ps = graph.starts_ps[rows[own]], graph.durations_ps[rows[own]]
         ends_ps[own] = np.where((starts_ps >= 0) & (durations_ps > 0), starts_ps + durations_ps, -1)
     common = ends_ps[np.repeat(is_common, np.diff(offsets))].reshape(-1, count)
-    return common[(common >= 0).all(axis=1)]
+    complete: Ints = common[(common >= 0).all(axis=1)]
+    return complete
