@@ -122,6 +122,11 @@ def _asked(
 ) -> Costs:
     """What ends by itself is costed, the rest is left to `network/system.py`."""
     sized = machine.sized_for(program.workload.world_size)
+    if sized.size != program.workload.world_size and (_joined(program, "involved_dims") >= 0).any():
+        raise ConfigError(
+            f"the trace's collectives say which dimensions of the network take part (involved_dim), for one of "
+            f"{program.workload.world_size} ranks; {sized.name} has {sized.size}"
+        )
     by_rules = sized.scheduling is not None and sized.scheduling.rules == ASTRA_SIM_2
     cycle_ps, kinds, roles = sized.cycle_ps, program.kinds, program.roles.copy()
     durations_ps -= durations_ps % cycle_ps

@@ -75,6 +75,11 @@ def open_workload(
                 f"{path}: a profiler trace names its process groups itself; --groups is for Chakra graphs"
             )
         workload = convert_traces(path, partial=partial, progress=progress)
+    elif path.is_file() and is_text(path):
+        raise ConfigError(
+            f"{path}: a text workload of ASTRA-sim 1.0; `chakrasim convert {path} --dimensions 16x8 -o OUT` "
+            "makes graphs of it, and `chakrasim replay` takes it together with a machine"
+        )
     elif path.is_dir() and not find_graphs(path):
         others = [file.name for file in sorted(path.iterdir()) if _may_be_json(file)]
         found = f"; {others[0]} and {len(others) - 1} more are neither" if others else ""
@@ -113,6 +118,13 @@ def is_profiler_input(path: Path) -> bool:
     from chakrasim.converters.pytorch import is_profiler_trace
 
     return any(is_profiler_trace(file) for file in files)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is a text workload of ASTRA-sim 1.0."""
+    from chakrasim.converters.text.sniff import is_text_workload
+
+    return is_text_workload(path)
 
 
 def find_graphs(folder: Path) -> list[Path]:

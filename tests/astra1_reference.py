@@ -1,7 +1,7 @@
 """A small model of ASTRA-sim 1.0 to compare the replay with, written without it.
 
-One rank stands for all: its program counter is a generator, its collectives are chunks that go through a queue a
-dimension, and each phase of a chunk has a closed-form duration. Times are whole nanoseconds. Nothing here is
+One rank stands for all: its program counter is a generator, its collectives are chunks that go through a queue
+a dimension, and each phase of a chunk has a closed-form duration. Times are whole nanoseconds. Nothing here is
 imported from the package.
 """
 
@@ -69,7 +69,8 @@ def read_network(path: Path) -> list[Dim]:
         net["link-bandwidth"],
         strict=True,
     ):
-        used = {"Ring": links // 2 * 2, "FullyConnected": links // max(1, size - 1), "Switch": links}[topology]
+        per_peer = links // max(1, size - 1)
+        used = {"Ring": links // 2 * 2, "FullyConnected": per_peer, "Switch": links}[topology]
         total = used * (size - 1) if topology == "FullyConnected" else used
         dims.append(Dim(topology, size, latency, used * bandwidth * GIB_PER_NS, total * bandwidth, size))
     return dims
@@ -238,7 +239,9 @@ class Reference:
         kind = self.layers[index]["kind"]
         if "DLRM" in kind:
             return all_dims if part == "wg" or index == 0 else []
-        inner = {"DATA": 0, "MICRO": 0, "HYBRID_DATA_MODEL": 1, "HYBRID_MODEL_DATA": 1}.get(kind, len(all_dims))
+        inner = {"DATA": 0, "MICRO": 0, "HYBRID_DATA_MODEL": 1, "HYBRID_MODEL_DATA": 1}.get(
+            kind, len(all_dims)
+        )
         if "TRANSFORMER" in kind:
             inner = self.boundary + 1
         return all_dims[inner:] if (part == "wg") != (kind == "HYBRID_MODEL_DATA") else all_dims[:inner]
@@ -264,7 +267,8 @@ class Reference:
             rounds = int(log2(n))
             assert n == 1 << rounds
             out = [dim.message(size >> r, 1 << (r - 1)) for r in range(1, rounds + 1)]
-            back = [dim.message((size << r) if kind == "AG" else (size // n) << r, n >> (r + 1)) for r in range(rounds)]
+            last = size if kind == "AG" else size // n
+            back = [dim.message(last << r, n >> (r + 1)) for r in range(rounds)]
             steps_ns = {"RS": out, "AG": back, "AR": out + back}[kind]
             reductions = 0 if kind == "AG" else sum(reduction(size >> r) for r in range(2, rounds + 1))
             return sum(steps_ns) + (len(steps_ns) + 1) * e + reductions

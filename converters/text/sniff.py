@@ -10,7 +10,12 @@ LONGEST_LINE = 256
 
 
 def is_text_workload(path: Path) -> bool:
-    """Whether a file begins with the name of a kind of text workload. Raises OSError if it can't be read."""
+    """Whether a file begins with the name of a kind of text workload, or is called `.txt` and holds words.
+
+    Raises OSError if it can't be read.
+    """
     with path.open("rb") as file:
-        words = file.read(LONGEST_LINE).split()
-    return bool(words) and words[0].decode("ascii", "replace") in KINDS
+        head = file.read(LONGEST_LINE)
+    words = head.decode("ascii", "replace").split()
+    is_named_so = path.suffix == ".txt" and head.isascii() and not head.startswith((b"{", b"["))
+    return bool(words) and (words[0] in KINDS or is_named_so)

@@ -41,6 +41,8 @@ SHARING = {
     "MEMORY_POOL": "pool",
 }
 NO_REMOTE_MEMORY = "NO_MEMORY_EXPANSION"
+VERSION_1_KEYS = (b'"dimensions-count"', b'"topologies-per-dim"', b'"units-count"')
+"""What tells a network file of version 1.0."""
 NO_GROUPS = "empty"
 """ASTRA-sim's word for no file of groups."""
 
@@ -129,7 +131,7 @@ def _loaded(load: Callable[[Path], Any], path: Path) -> Any:
 
 def _is_version1(network: Path) -> bool:
     head = _loaded(Path.read_bytes, network).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return bool(head.startswith(b"{") and b'"dimensions-count"' in head)
+    return bool(head.startswith(b"{") and any(key in head for key in VERSION_1_KEYS))
 
 
 def _read_version1(network: Path, system: Path, transformer_group: int | None) -> Imported:

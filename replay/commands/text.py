@@ -49,9 +49,9 @@ class TextOptions:
         """The text workload that a trace argument names; None if it is something else."""
         path = Path(trace)
         if path.is_file():
-            from chakrasim.converters.text.sniff import is_text_workload
+            from chakrasim.replay.open_workload import is_text
 
-            if is_text_workload(path):
+            if is_text(path):
                 from chakrasim.converters.text import read_text
 
                 return OpenText(path, self, read_text(path).group)
@@ -76,7 +76,8 @@ class OpenText:
         """The graphs for the ranks of a machine. Raises ConfigError, TraceError."""
         if machine.size is None:
             raise ConfigError(
-                f"{machine.name} grows with the workload; a text workload needs a machine of a fixed size"
+                f"{self.path}: a text workload needs a machine of a fixed size, and {machine.name} grows with "
+                "the workload; expected --machine FILE, or --astra-network and --astra-system"
             )
         return self._convert([dimension.size or 1 for dimension in machine.dimensions])
 

@@ -100,7 +100,8 @@ def _threads(result: Result, rank: int, starts_ps: Ints, ends_ps: Ints) -> tuple
     for title, chosen in (
         ("receives", is_unlaned & is_receive),
         ("markers", is_unlaned & is_marker(graph.kinds)),
-        ("no lane", is_unlaned & ~is_receive & ~is_marker(graph.kinds)),
+        ("communication", is_unlaned & ~is_receive & graph.is_communication),
+        ("no lane", is_unlaned & ~graph.is_communication & ~is_marker(graph.kinds)),
     ):
         rows = np.flatnonzero(chosen)
         tracks = _tracks(starts_ps[rows], ends_ps[rows])

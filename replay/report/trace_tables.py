@@ -59,7 +59,9 @@ def print_conversion(console: Console, conversion: Mapping[str, Any]) -> None:
     table = new_table(
         "Converted", ("rank", "file"), ("nodes", "dependencies", "not understood", "recorded span")
     )
-    for rank in conversion["ranks"]:
+    ranks = conversion["ranks"][:MOST_RANKS]
+    cut = len(conversion["ranks"]) - MOST_RANKS
+    for rank in ranks:
         table.add_row(
             str(rank["rank"]),
             Path(rank["file"]).name,
@@ -68,13 +70,13 @@ def print_conversion(console: Console, conversion: Mapping[str, Any]) -> None:
             show_count(rank["not_understood"]),
             show_ns(rank["span_ns"]),
         )
-    print_table(console, table)
+    print_table(console, table, cut, "ranks")
     kinds = list(dict.fromkeys(k for rank in conversion["ranks"] for k in rank["nodes_by_kind"]))
     table = new_table("Nodes by kind", ("rank",), tuple(kinds))
-    for rank in conversion["ranks"]:
+    for rank in ranks:
         counts = rank["nodes_by_kind"]
         table.add_row(str(rank["rank"]), *(show_count(counts.get(kind, 0)) for kind in kinds))
-    print_table(console, table)
+    print_table(console, table, cut, "ranks")
     print_list(console, "Notes", conversion["notes"])
 
 
