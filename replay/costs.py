@@ -124,7 +124,7 @@ def _asked(
     sized = machine.sized_for(program.workload.world_size)
     if sized.size != program.workload.world_size and (_joined(program, "involved_dims") >= 0).any():
         raise ConfigError(
-            f"the trace's collectives say which dimensions of the network take part (involved_dim), for one of "
+            f"the trace's collectives say which dimensions take part (involved_dim), for a network of "
             f"{program.workload.world_size} ranks; {sized.name} has {sized.size}"
         )
     by_rules = sized.scheduling is not None and sized.scheduling.rules == ASTRA_SIM_2

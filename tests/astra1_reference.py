@@ -1,8 +1,8 @@
 """A small model of ASTRA-sim 1.0 to compare the replay with, written without it.
 
-One rank stands for all: its program counter is a generator, its collectives are chunks that go through a queue
-a dimension, and each phase of a chunk has a closed-form duration. Times are whole nanoseconds. Nothing here is
-imported from the package.
+One rank stands for all: its program counter is a generator, its collectives are chunks that go through a
+queue a dimension, and each phase of a chunk has a closed-form duration. Times are whole nanoseconds. Nothing
+here is imported from the package.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class OpenText:
         """The graphs for the ranks of a machine. Raises ConfigError, TraceError."""
         if machine.size is None:
             raise ConfigError(
-                f"{self.path}: a text workload needs a machine of a fixed size, and {machine.name} grows with "
+                f"{self.path}: a text workload needs a machine of fixed size; {machine.name} grows with "
                 "the workload; expected --machine FILE, or --astra-network and --astra-system"
             )
         return self._convert([dimension.size or 1 for dimension in machine.dimensions])
