@@ -22,7 +22,7 @@ GAP_DENOMINATOR = 16
 def total_bandwidth_Bps(dimension: Dimension) -> float:
     """What a rank can send along a dimension, over all its links."""
     if dimension.topology == "fully_connected":
-        return dimension.bandwidth_Bps * ((dimension.size or 1) - 1)
+        return dimension.bandwidth_Bps * max(1, (dimension.size or 1) - 1)
     return dimension.bandwidth_Bps
 
 
