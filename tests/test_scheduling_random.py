@@ -36,11 +36,10 @@ KINDS = (
 def random_machine(draw: random.Random) -> Machine:
     """One to three dimensions, also of one rank, with chunks, queues and any order."""
     sizes = [draw.choice([1, 2, 3, 4]) for _ in range(draw.choice([1, 2, 3]))]
+    widths_Bps, latencies_ps = [1e9, 5e9], [0, 70_000]
     dimensions = tuple(
-        Dimension(
-            f"d{index}", draw.choice(TOPOLOGIES), size, draw.choice([1e9, 5e9]), draw.choice([0, 70_000])
-        )
-        for index, size in enumerate(sizes)
+        Dimension(f"d{at}", draw.choice(TOPOLOGIES), n, draw.choice(widths_Bps), draw.choice(latencies_ps))
+        for at, n in enumerate(sizes)
     )
     order = draw.choice(DIMENSION_ORDERS)
     scheduling = Scheduling(
@@ -102,7 +101,7 @@ def test_one_rank_for_all_and_one_rank_alone_say_what_all_ranks_do(seed: int) ->
     world_size = prod(dimension.size or 1 for dimension in machine.dimensions)
     workload = Workload.from_graphs({rank: replace(graph, rank=rank) for rank in range(world_size)})
     one_for_all = simulate(workload, machine)
-    with mock.patch("chakrasim.replay.alike.representative", lambda *_: None):
+    with mock.patch("chakrasim.replay.alike.representative", return_value=None):
         every_rank = simulate(workload, machine)
     assert every_rank.deadlock is None
     assert (one_for_all.ends_ps == every_rank.ends_ps).all()
