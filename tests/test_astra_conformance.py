@@ -97,3 +97,57 @@ def test_a_folder_without_recorded_runs_is_refused(tmp_path: Path, text: str) ->
     (tmp_path / "cases.json").write_text(text)
     with pytest.raises(ConfigError, match=r"cases\.json"):
         read_cases(tmp_path)
+
+
+MALFORMED = sorted(path.name for path in (ORACLE / "malformed").glob("*")) if ORACLE.is_dir() else []
+SOUND_HERE = (
+    # ASTRA-sim crashes, hangs or stops; here the input means something.
+    "bug_direct_ar_heap_corruption",
+    "bug_per_node_segfault",
+    "graph_ag_smaller_than_splits",
+    "graph_ag_zero",
+    "graph_coll_barrier",
+    "graph_coll_gather",
+    "graph_coll_reduce",
+    "graph_coll_reduce_scatter_block",
+    "graph_coll_scatter",
+    "graph_invalid_only_parent",
+    "graph_single_member_group",
+    "net_aware_2d",
+    "net_aware_ring2",
+    "net_aware_tiny_send_tick0",
+    "sys_5d_default_involved",
+    "sys_dbt_subgroup",
+    "sys_endpoint_zero_tick0",
+)
+REFUSED_HERE = {
+    "file_bad_json": "not valid JSON",
+    "file_fewer_npus_than_traces": "t has 4 ranks, network 2",
+    "file_more_npus_than_traces": "t has 4 ranks, network 8",
+    "mem_bad_type": "memory-type: 'FOO'",
+    "mem_load_without_expansion": "rank 0 node 0 is a memory node",
+    "net_lowercase_topology": "did you mean 'Ring'",
+    "net_nan_bw": "bandwidth: nan",
+    "net_one_npu": "npus_count 1",
+    "roof_no_peak": "peak-perf absent",
+    "sys_active_chunks_zero": "active-chunks-per-dimension: 0",
+    "sys_dbt_6npus": "double-binary-tree needs a power of two, not 6",
+    "sys_hd_all_to_all": "halving-doubling can't run all-to-all",
+    "sys_impl_missing": "names no algorithm for all-reduce",
+    "sys_impl_unknown": "'tree'",
+    "sys_splits_missing": "preferred-dataset-splits",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_bad_input_ends_in_one_line_or_in_a_result(shared: Path, name: str) -> None:
+    backend = "aware" if "aware" in name else "unaware"
+    case = {"workload": {"dir": f"malformed/{name}", "prefix": "t"}, "cli": [], "backend": backend}
+    result = CliRunner().invoke(main, command_line(case, shared / "oracle"))
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert result.exit_code in (0, 2)
+    if result.exit_code == 2:
+        assert re.fullmatch(r"chakrasim: error: .*\n", result.stderr)
+        assert result.stdout == ""
+        assert re.search(REFUSED_HERE.get(name, ""), result.stderr)
+    assert name not in (SOUND_HERE if result.exit_code == 2 else REFUSED_HERE)

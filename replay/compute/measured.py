@@ -75,6 +75,12 @@ def measured(graph: ExecutionGraph, machine: Machine) -> ComputeCost:
     durations_ps = graph.durations_ps.copy()
     by_bytes = memory_by_bytes(graph)
     if by_bytes.any():
+        if machine.remote_memory is None and machine.accelerator is None:
+            node = graph.ids[by_bytes.argmax()]
+            raise ConfigError(
+                f"rank {graph.rank} node {node} is a memory node without a recorded duration, and machine "
+                f"{machine.name!r} ({machine.source}) states no memory that could say how long it takes"
+            )
         durations_ps[by_bytes] = memory_ps(graph.tensor_bytes[by_bytes], machine)
     absent = (graph.kinds == NodeKind.COMP) & (durations_ps == 0)
     countable = int((absent & ((graph.ops > 0) | (graph.tensor_bytes > 0))).sum())
@@ -106,11 +112,7 @@ def memory_ps(sizes_bytes: Ints, machine: Machine) -> Ints:
     remote = machine.remote_memory
     if remote is not None:
         return remote.latency_ps + _transfer_ps(sizes_bytes, remote.bandwidth_Bps)
-    if machine.accelerator is None:
-        raise ConfigError(
-            f"{machine.name}: the trace has memory nodes without a recorded duration, and the machine states "
-            "neither remote memory nor an accelerator's"
-        )
+    assert machine.accelerator is not None, "the caller looked"
     return _transfer_ps(sizes_bytes, machine.accelerator.memory_Bps)
 
 

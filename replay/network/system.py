@@ -153,29 +153,26 @@ class SystemNetwork:
         matching = self.program.collectives
         graph = self.program.workload.graphs[rank]
         kind, group = CommKind(matching.kind[number]), int(matching.group[number])
+        if kind == CommKind.REDUCE_SCATTER_BLOCK:
+            kind = CommKind.REDUCE_SCATTER
         key = kind, group, int(graph.involved_dims[row])
         scheduling = self.scheduling
         path = scheduling.custom_by_node.get(int(graph.ids[row]), scheduling.custom.get(kind))
         if path is not None:
             self._start_custom(number, rank, path, ended)
             return
-        if kind not in KINDS and kind != CommKind.REDUCE_SCATTER_BLOCK:
+        if kind not in KINDS:
             self._wait_together(number, kind, ended)
             return
+        ranks = self.program.workload.groups[group].ranks
         if key not in self._layouts:
-            ranks = self.program.workload.groups[group].ranks
-            layout = lay_out(self.machine, kind, ranks, key[2])
-            self._layouts[key] = layout
-            if layout is not None:
-                self._check(layout, kind)
-        found = self._layouts[key]
-        if found is None:
+            self._layouts[key] = self._lay_out(kind, ranks, key[2])
+        layout = self._layouts[key]
+        if layout is None:
             self.clock.at(self.clock.now_ps, ended)
             return
-        layout = found
 
         def collective() -> Collective:
-            ranks = self.program.workload.groups[group].ranks
             present = self.program.workload.graphs.keys() & set(ranks)
             return Collective(kind, max(0, int(matching.size_bytes[number])), ranks, present, layout)
 
@@ -222,17 +219,45 @@ class SystemNetwork:
             for event in flight.waiting.values():
                 self.clock.at(self.clock.now_ps + flight.cost_ps, event)
 
-    def _check(self, layout: Layout, kind: CommKind) -> None:
+    def _lay_out(self, kind: CommKind, ranks: tuple[int, ...], involved: int) -> Layout | None:
+        """As `lay_out`, for algorithms that there are and that can run the collective."""
+        machine = self.machine
+        if not machine.algorithms[kind]:
+            raise ConfigError(
+                f"machine {machine.name!r} ({machine.source}) names no algorithm for {kind.label}, which the "
+                f"trace needs; in ASTRA-sim's system file the key is {kind.label}-implementation"
+            )
+        layout = lay_out(machine, kind, ranks, involved)
+        if layout is not None:
+            for index, (name, n) in enumerate(zip(layout.algorithms, layout.sizes, strict=True)):
+                for phase in self._phase_kinds(kind, index, len(layout.dims)):
+                    self._check(name, phase, n)
+        elif len(ranks) > 1:
+            self.notes[f"a {kind.label} of {len(ranks)} ranks involves no dimension and takes no time"] = 1
+        return layout
+
+    def _phase_kinds(self, kind: CommKind, index: int, dimensions: int) -> tuple[CommKind, ...]:
+        """What a collective runs on one of its dimensions."""
+        is_themis = self.scheduling.dimension_order == "themis" and dimensions > 1
+        is_inner = index < dimensions - 1 or is_themis
+        if kind == CommKind.ALL_REDUCE and self.scheduling.all_reduce == "hierarchical" and is_inner:
+            return CommKind.REDUCE_SCATTER, CommKind.ALL_GATHER
+        return (kind,)
+
+    def _check(self, name: str, kind: CommKind, n: int) -> None:
         """Refuse what an algorithm can't do; where ASTRA-sim does something else instead, say so."""
-        for name, n in zip(layout.algorithms, layout.sizes, strict=True):
-            why = check_runs(algorithm(name), kind, n)
-            if why is None:
-                continue
-            is_odd_gather = name.endswith("halving-doubling") and kind == CommKind.ALL_GATHER
-            is_odd_tree = algorithm(name).is_tree and not n & (n - 1)
-            if self.scheduling.rules == CHAKRASIM or not (is_odd_gather or is_odd_tree):
-                raise ConfigError(f"{self.machine.name}: {why}; choose another algorithm for {kind.label}")
-            self.notes[f"{why}: what ASTRA-sim does instead is costed, which is no {kind.label}"] = 1
+        why = check_runs(algorithm(name), kind, n)
+        if why is None:
+            return
+        is_odd_gather = name.endswith("halving-doubling") and kind == CommKind.ALL_GATHER
+        is_odd_tree = algorithm(name).is_tree and not n & (n - 1)
+        if self.scheduling.rules == CHAKRASIM or not (is_odd_gather or is_odd_tree):
+            machine = self.machine
+            raise ConfigError(
+                f"machine {machine.name!r} ({machine.source}): {why}; choose another algorithm for that "
+                "dimension"
+            )
+        self.notes[f"{why}: what ASTRA-sim does instead is costed, which is no {kind.label}"] = 1
 
 
 def plays_messages(machine: Machine, *, shares_links: bool) -> bool:
