@@ -6,9 +6,11 @@ import contextlib
 
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chakrasim.replay.cli import main
 from chakrasim.replay.options import COLLECTIVES, collective_option, join_scales, parse_size, scale_option
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
@@ -81,3 +83,20 @@ def test_what_is_no_scale_is_refused(text: str) -> None:
 def test_a_negative_scale_is_refused() -> None:
     with pytest.raises(ConfigError, match="-1"):
         join_scales((("gpu", -1.0),))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--num-queues-per-dim", "2"], "go with --astra-system and --astra-network"),
+        (["--astra-system", "s.json"], "give --astra-system and --astra-network"),
+        (["--astra-system", "s", "--astra-network", "n", "--machine", "m"], "both describe the machine"),
+        (["--network", "analytical", "--astra-backend", "congestion-aware"], "both choose the network"),
+        (["--groups", "g", "--astra-groups", "g"], "both name process groups"),
+        (["--comm-scale", "2"], "are for text workloads"),
+    ],
+)
+def test_options_that_don_t_go_together_are_told(arguments: list[str], problem: str) -> None:
+    result = CliRunner().invoke(main, ["replay", *arguments])
+    assert result.exit_code == 2
+    assert problem in result.stderr

@@ -43,8 +43,14 @@ class AstraFiles:
 
     @property
     def is_given(self) -> bool:
-        """Whether a machine is to be read from them."""
-        return any((self.system, self.network, self.remote_memory, self.groups))
+        """Whether a machine is to be read from them. Raises click.UsageError for options that need them."""
+        given = any((self.system, self.network, self.remote_memory, self.groups))
+        if not given and (self.queues, self.injection_scale, self.rendezvous) != (1, 1.0, False):
+            raise click.UsageError(
+                "--num-queues-per-dim, --injection-scale and --rendezvous-protocol go with --astra-system and "
+                "--astra-network; a machine file says these things itself"
+            )
+        return given
 
     def read(self, transformer_group: int | None = None) -> Imported:
         """The machine that they describe. Raises ConfigError, OSError."""

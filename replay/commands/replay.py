@@ -96,6 +96,8 @@ def replay(
         require_writable(Path(timeline))
     if astra.is_given and machine is not None:
         raise click.UsageError("--machine and ASTRA-sim's files both describe the machine; give one of them")
+    if astra.groups is not None and groups is not None:
+        raise click.UsageError("--groups and --astra-groups both name process groups; give one of them")
     if astra_backend is not None and network is not None:
         raise click.UsageError("--network and --astra-backend both choose the network; give one of them")
     show_log()
