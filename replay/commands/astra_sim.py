@@ -47,8 +47,8 @@ class AstraFiles:
         given = any((self.system, self.network, self.remote_memory, self.groups))
         if not given and (self.queues, self.injection_scale, self.rendezvous) != (1, 1.0, False):
             raise click.UsageError(
-                "--num-queues-per-dim, --injection-scale and --rendezvous-protocol go with --astra-system and "
-                "--astra-network; a machine file says these things itself"
+                "--num-queues-per-dim, --injection-scale and --rendezvous-protocol go with --astra-system "
+                "and --astra-network; a machine file says these things itself"
             )
         return given
 

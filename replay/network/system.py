@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class _Together:
     """A collective that isn't played: it ends for all so long after the last has come."""
 
-    waiting: dict[int, Event]
+    waiting: list[Event]
     present: int
     cost_ps: int
 
@@ -56,7 +56,8 @@ class SystemNetwork:
         self.clock = Clock()
         self.scheduling = machine.scheduling or Scheduling()
         self.ended: list[int] = []
-        self.notes: dict[str, int] = {}
+        self.notes: dict[str, None] = {}
+        """What was assumed, each once."""
         transmit = None
         if plays_messages(machine, shares_links=shares_links):
             transmit = FifoLinks(self.clock, machine).transmit if shares_links else self._idle
@@ -204,7 +205,7 @@ class SystemNetwork:
         if flight is None:
             if self.scheduling.rules != CHAKRASIM:
                 what = f"ASTRA-sim can't run {kind.label}: it is costed as a whole, over the machine's links"
-                self.notes[what] = self.notes.get(what, 0) + 1
+                self.notes[what] = None
             cost_ps = collective_ps(
                 self.machine,
                 kind,
@@ -212,11 +213,11 @@ class SystemNetwork:
                 ranks,
                 int(matching.root[number]),
             )
-            flight = self._together[number] = _Together({}, int(self.program.expected[number]), cost_ps)
-        flight.waiting[len(flight.waiting)] = ended
+            flight = self._together[number] = _Together([], int(self.program.expected[number]), cost_ps)
+        flight.waiting.append(ended)
         if len(flight.waiting) == flight.present:
             del self._together[number]
-            for event in flight.waiting.values():
+            for event in flight.waiting:
                 self.clock.at(self.clock.now_ps + flight.cost_ps, event)
 
     def _lay_out(self, kind: CommKind, ranks: tuple[int, ...], involved: int) -> Layout | None:
@@ -233,7 +234,8 @@ class SystemNetwork:
                 for phase in self._phase_kinds(kind, index, len(layout.dims)):
                     self._check(name, phase, n)
         elif len(ranks) > 1:
-            self.notes[f"a {kind.label} of {len(ranks)} ranks involves no dimension and takes no time"] = 1
+            what = f"{kind.label} of {len(ranks)} ranks: no dimension is involved, and it takes no time"
+            self.notes[what] = None
         return layout
 
     def _phase_kinds(self, kind: CommKind, index: int, dimensions: int) -> tuple[CommKind, ...]:
@@ -257,7 +259,7 @@ class SystemNetwork:
                 f"machine {machine.name!r} ({machine.source}): {why}; choose another algorithm for that "
                 "dimension"
             )
-        self.notes[f"{why}: what ASTRA-sim does instead is costed, which is no {kind.label}"] = 1
+        self.notes[f"{why}: what ASTRA-sim does instead is costed, which is no {kind.label}"] = None
 
 
 def plays_messages(machine: Machine, *, shares_links: bool) -> bool:
