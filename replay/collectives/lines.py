@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -138,7 +139,7 @@ class Layout:
         if self.is_flat:
             key: tuple[int, ...] = ()
         else:
-            stride = self._stride(self.dims[index])
+            stride = self._strides[self.dims[index]]
             size = self.machine.dimensions[self.dims[index]].size or 1
             key = (index, rank - rank // stride % size * stride)
         if key not in self._lines:
@@ -155,8 +156,11 @@ class Layout:
         count = len(self.group)
         return range(count) if self.group == tuple(range(count)) else frozenset(self.group)
 
-    def _stride(self, dim: int) -> int:
-        return int(np.prod([d.size or 1 for d in self.machine.dimensions[:dim]], dtype=np.int64))
+    @cached_property
+    def _strides(self) -> tuple[int, ...]:
+        """Ranks between neighbours along each of the machine's dimensions."""
+        sizes = [dimension.size or 1 for dimension in self.machine.dimensions]
+        return tuple(prod(sizes[:dim]) for dim in range(len(sizes)))
 
 
 def lay_out(machine: Machine, kind: CommKind, ranks: tuple[int, ...], involved: int = -1) -> Layout | None:
