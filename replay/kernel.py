@@ -339,13 +339,13 @@ def run(
         state.queue_ps[at], state.queue_sequences[at], state.queue_events[at] = time_ps, sequence, event
         counters[QUEUED] += 1
 
-    ended_ps = -1
+    tick_ps = -1
     while True:
-        # What the network ended leads on before anything else of that tick.
-        horizon_ps = max(network.next_ps(), ended_ps + 1) if network else NEVER_PS
+        # The loop ends a tick that it has begun, or was given nodes of, before the network goes on with it.
+        horizon_ps = max(network.next_ps(), tick_ps + 1) if network else NEVER_PS
         reason = loop(state, horizon_ps)
         if reason == ASKING:
-            now_ps = int(counters[NOW_PS])
+            now_ps = tick_ps = int(counters[NOW_PS])
             for i in range(counters[ASKED]):
                 event, sequence = int(state.asked_events[i]), int(state.asked_sequences[i])
                 if event >= node_count:
@@ -355,11 +355,11 @@ def run(
                     assert network is not None, "a node without a duration"
                     network.start(now_ps, event, sequence)
         elif network and (next_ps := network.next_ps()) < NEVER_PS:
-            ended_ps = -1
+            tick_ps = -1
             for time_ps, event in network.advance(next_ps):
                 answer(time_ps, counters[SEQUENCE], event)
                 counters[SEQUENCE] += 1
-                ended_ps = time_ps
+                tick_ps = time_ps
         else:
             break
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)

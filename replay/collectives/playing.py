@@ -32,21 +32,23 @@ class Worked:
     def __init__(self, clock: Clock, pace: Pace, present: Sequence[int], order: tuple[int, ...] = ()) -> None:
         """With `order`, ties with other phases are broken by that instead of by the pace's own."""
         self.clock, self.pace, self.present, self.order = clock, pace, present, order
-        self.started: dict[int, tuple[int, Event]] = {}
+        self.started: dict[int, tuple[int, Event, int]] = {}
 
     def start(self, member: int, ended: Event) -> None:
         """See `Player`."""
-        self.started[member] = self.clock.now_ps, ended
+        self.started[member] = self.clock.now_ps, ended, self.clock.ticket()
         if len(self.started) < len(self.present):
             return
         # Members that aren't replayed come with the last one.
         last_ps = self.clock.now_ps
         starts_ps = [last_ps] * len(self.pace.line)
-        for place, (start_ps, _) in self.started.items():
+        for place, (start_ps, _, _) in self.started.items():
             starts_ps[place] = start_ps
         ends_ps = self.pace.ends(starts_ps)
-        for place, (_, event) in self.started.items():
-            self.clock.at(ends_ps[place], event, self.order or self.pace.order(place))
+        for place, (_, event, ticket) in self.started.items():
+            # What a member started first goes on first, whoever it was that made the phase complete.
+            order = (*(self.order or self.pace.order(place)), ticket)
+            self.clock.at(ends_ps[place], event, order)
 
 
 class Played:

@@ -34,6 +34,11 @@ class Clock:
         heappush(self._queue, (time_ps, order, self._sequence, event))
         self._sequence += 1
 
+    def ticket(self) -> int:
+        """A number above all that were given before, for an `order` of one's own."""
+        self._sequence += 1
+        return self._sequence
+
     def timer(self, rank: int, time_ps: int, event: Event) -> None:
         """As `at`, with the rank's other timers for that tick."""
         key = rank, time_ps

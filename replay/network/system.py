@@ -107,12 +107,13 @@ class SystemNetwork:
         return self.clock.next_ps()
 
     def advance(self, to_ps: int) -> list[tuple[int, int]]:
-        """Run what is due until a node ends; (time_ps, event) of those that end at once, in order.
+        """Run what is due; (time_ps, event) of the nodes that ended, in order.
 
-        What they lead to comes before the rest of this tick.
+        Where messages are played it stops as soon as a node ends: what that leads to comes before the rest of
+        the tick. Else the whole tick is run, so that it has the same order for every rank.
         """
         clock = self.clock
-        while not self.ended and clock.next_ps() <= to_ps:
+        while clock.next_ps() <= to_ps and not (self.ended and self.timers is not None):
             clock.step()
         ended = [(to_ps, node) for node in self.ended]
         self.ended.clear()
