@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
+from chakrasim.replay.kernel import COLLECTIVE, RECEIVE, SEND
 from chakrasim.replay.lower import Program
 from chakrasim.traces.graph import CommKind, Ints, NodeKind
 
@@ -140,6 +140,8 @@ class _Inquiry:
             return self._blocked(node, f"lane {lane!r}, which node {graph.ids[own]} holds"), holder
         if self.program.roles[node] == COLLECTIVE:
             return self._collective(node)
+        if self.program.roles[node] == SEND:
+            return self._send(node)
         assert self.program.roles[node] == RECEIVE, "only communication waits for ever"
         return self._receive(node)
 
@@ -153,11 +155,29 @@ class _Inquiry:
         missing = tuple(r for r in present if r not in by_rank or self.starts_ps[by_rank[r]] < 0)
         lacking = [rank for rank in missing if rank not in by_rank]
         label = CommKind(program.collectives.kind[instance]).label
+        if not missing:
+            because = (
+                f"messages of its own {label}, which all members have begun: its chunks and those of other "
+                "collectives wait for each other in the queues (more active_chunks, or priority: fifo, may "
+                "help), or its algorithm doesn't end"
+            )
+            return self._blocked(node, because, group=group.name), None
         because = f"{_listed(missing)} in {label} {program.collectives.ordinal[instance]} of {group.name!r}"
         if lacking:
             because += f"; {_listed(tuple(lacking))} never issue it"
         blocked = self._blocked(node, because, group=group.name, missing=missing)
         return blocked, None if lacking else by_rank[missing[0]]
+
+    def _send(self, node: int) -> tuple[Blocked, int | None]:
+        rank, row = self.program.locate(node)
+        peer = int(self.program.workload.graphs[rank].peers[row])
+        receive = int(self.program.partners[node])
+        if receive < 0:
+            return self._blocked(node, f"a receive on rank {peer} that doesn't exist", missing=(peer,)), None
+        other, other_row = self.program.locate(receive)
+        receive_id = self.program.workload.graphs[other].ids[other_row]
+        cause = receive if self.starts_ps[receive] < 0 else None
+        return self._blocked(node, f"its receive, rank {peer} node {receive_id}", missing=(peer,)), cause
 
     def _receive(self, node: int) -> tuple[Blocked, int | None]:
         rank, row = self.program.locate(node)

@@ -244,6 +244,38 @@ def test_a_member_that_never_comes_is_named() -> None:
         assert "rank 1" in str(deadlock)
 
 
+def test_ranks_that_come_to_two_collectives_in_different_orders_hold_each_other_up() -> None:
+    graphs = []
+    for rank in range(2):
+        builder = GraphBuilder(rank)
+        for number in range(2):
+            wait_ps = 100 * NS * (number ^ rank)
+            before = builder.add(NodeKind.COMP, "wait", duration_ps=wait_ps, lane=f"{number}")
+            builder.add(NodeKind.COLL, f"c{number}", comm_kind=AR, comm_bytes=64, lane="", after=[before])
+        graphs.append(builder.build())
+    workload = Workload.from_graphs(graphs)
+    for network in ("analytical", "congestion-aware"):
+        held_up = simulate(workload, machine(2), network=network).deadlock
+        assert held_up is not None
+        assert "wait for each other in the queues" in str(held_up)
+        both = machine(2, scheduling=Scheduling(active_chunks=2))
+        assert simulate(workload, both, network=network).deadlock is None
+
+
+def test_a_send_that_nobody_asks_for_is_told() -> None:
+    builders = [GraphBuilder(rank) for rank in range(2)]
+    builders[0].add(NodeKind.SEND, "s", peer=1, comm_bytes=8, tag=1)
+    builders[1].add(NodeKind.COLL, "c", comm_kind=AR, comm_bytes=64)
+    builders[1].add(NodeKind.RECV, "r", peer=0, comm_bytes=8, tag=1, after=[0])
+    builders[0].add(NodeKind.COLL, "c", comm_kind=AR, comm_bytes=64, after=[0])
+    workload = Workload.from_graphs([builder.build() for builder in builders])
+    asked = simulate(workload, machine(2, scheduling=Scheduling(rendezvous=True))).deadlock
+    assert asked is not None
+    assert asked.is_circle
+    assert "its receive, rank 1 node 1" in str(asked)
+    assert simulate(workload, machine(2)).deadlock is None
+
+
 def test_remote_memory_that_ranks_share_serves_one_after_the_other() -> None:
     builder = GraphBuilder(0)
     builder.add(NodeKind.MEM_LOAD, "load", tensor_bytes=500)
