@@ -90,7 +90,6 @@ class Collective:
     left: int = 0
     finish: int = -1
     asked: int = -1
-    is_waited: bool = False
 
 
 @dataclass
@@ -186,7 +185,6 @@ class Reference:
         self.issued = 0
         self.events: list[tuple[int, int, int, int, Any]] = []
         self.sequence = count()
-        self.outstanding: list[Collective] = []
         self.last_weight: dict[int, Collective] = {}
         self.comm: dict[tuple[int, str], int] = defaultdict(int)
         self.exposed: dict[tuple[int, str], int] = defaultdict(int)
@@ -267,7 +265,8 @@ class Reference:
             rounds = int(log2(n))
             assert n == 1 << rounds
             out = [dim.message(size >> r, 1 << (r - 1)) for r in range(1, rounds + 1)]
-            last = size if kind == "AG" else size // n
+            # Turning back, an all-reduce halves once more and then doubles, so that it sends even sizes.
+            last = size if kind == "AG" else size // n // 2 * 2
             back = [dim.message(last << r, n >> (r + 1)) for r in range(rounds)]
             steps_ns = {"RS": out, "AG": back, "AR": out + back}[kind]
             reductions = 0 if kind == "AG" else sum(reduction(size >> r) for r in range(2, rounds + 1))
@@ -306,7 +305,6 @@ class Reference:
             return None
         priority = HIGHEST if highest else self.issued if self.is_lifo else -self.issued
         collective = Collective((index, part), priority, layer["update"], self.now)
-        self.outstanding.append(collective)
         left = layer["size", part]
         nominal = left // self.splits
         chunks = []
@@ -370,7 +368,6 @@ class Reference:
                 continue
             if isinstance(what, Collective):
                 what.finish = self.now
-                self.outstanding.remove(what)
                 self.comm[what.label] += self.now - what.issued
                 if what.asked >= 0:
                     self.exposed[what.label] += self.now - what.asked
@@ -385,10 +382,6 @@ class Reference:
                     wish.asked = self.now if wish.asked < 0 else wish.asked
                     waits_for = wish
                     break
-            else:
-                for collective in self.outstanding:
-                    collective.asked = self.now if collective.asked < 0 else collective.asked
-            self.total = self.now
         self.total = self.now
         return self
 
@@ -414,8 +407,7 @@ class Reference:
         if self.kind == "MICRO":
             for _ in range(self.passes):
                 self.issue(0, "wg")
-            return
-        for _ in range(self.passes):
+        for _ in range(self.passes if self.kind != "MICRO" else 0):
             if self.kind == "DATA" or "DLRM" in self.kind:
                 yield from self.weights_first()
                 continue
@@ -435,6 +427,8 @@ class Reference:
                 self.issue(i, "wg")
                 yield pending
                 yield 1
+        # As before another pass; the other layers are not asked for.
+        yield self.last_weight.get(0)
 
     def weights_first(self) -> Iterator[Any]:
         """One pass of DATA and the DLRM kinds."""
