@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chakrasim.traces.attributes import NodeAttributes
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph
 
 
@@ -127,47 +128,92 @@ class GraphBuilder:
         Raises IndexError for an edge to a row that was never added: a mistake of the caller's.
         """
         n = len(self._nodes)
-        columns = list(zip(*self._nodes, strict=True)) if n else [()] * 16
+        columns = list(zip(*self._nodes, strict=True)) if n else [()] * len(_COLUMNS)
         edges = np.array(self._edges, dtype=np.int64).reshape(-1, 3)
-        offsets, parents, is_control = csr_edges(n, edges[:, 0], edges[:, 1], edges[:, 2] != 0)
-        attrs = self._attrs
-
-        def int64(index: int) -> NDArray[np.int64]:
-            return np.array(columns[index], dtype=np.int64)
-
-        def int32(index: int) -> NDArray[np.int32]:
-            return np.array(columns[index], dtype=np.int32)
-
-        return ExecutionGraph(
-            rank=self.rank,
-            ids=np.arange(n, dtype=np.uint64),
-            kinds=np.array(columns[0], dtype=np.int8),
-            name_ids=int32(1),
+        return graph_of_columns(
+            self.rank,
+            n,
+            {
+                name: np.array(column, dtype=dtype)
+                for (name, (dtype, _)), column in zip(_COLUMNS.items(), columns, strict=True)
+            },
+            children=edges[:, 0],
+            parents=edges[:, 1],
+            is_control=edges[:, 2] != 0,
             names=self._names.names(),
-            durations_ps=int64(2),
-            starts_ps=int64(3),
-            ops=int64(4),
-            tensor_bytes=int64(5),
-            comm_kinds=np.array(columns[6], dtype=np.int8),
-            comm_bytes=int64(7),
-            group_ids=int32(8),
             group_names=self._group_names.names(),
-            peers=int32(9),
-            tags=int64(10),
-            lanes=int32(11),
             lane_names=self._lane_names.names(),
-            is_cpu=np.array(columns[12], dtype=np.bool_),
-            dtype_ids=np.array(columns[13], dtype=np.int8),
             dtypes=self._dtypes.names(),
-            involved_dims=int64(14),
-            priorities=int64(15),
-            parent_offsets=offsets,
-            parents=parents,
-            parent_is_control=is_control,
             groups=self.groups,
             metadata=self.metadata,
-            read_attributes=lambda row: dict(attrs.get(row, {})),
+            attributes=NodeAttributes(rows=self._attrs),
         )
+
+
+_COLUMNS: dict[str, tuple[type[np.generic], int]] = {
+    "kinds": (np.int8, 0),
+    "name_ids": (np.int32, 0),
+    "durations_ps": (np.int64, 0),
+    "starts_ps": (np.int64, -1),
+    "ops": (np.int64, -1),
+    "tensor_bytes": (np.int64, -1),
+    "comm_kinds": (np.int8, -1),
+    "comm_bytes": (np.int64, -1),
+    "group_ids": (np.int32, -1),
+    "peers": (np.int32, -1),
+    "tags": (np.int64, -1),
+    "lanes": (np.int32, DEFAULT_LANE),
+    "is_cpu": (np.bool_, 0),
+    "dtype_ids": (np.int8, -1),
+    "involved_dims": (np.int64, -1),
+    "priorities": (np.int64, 0),
+}
+"""Type and absent value of each column, in the order in which `GraphBuilder` keeps a node."""
+
+
+def graph_of_columns(
+    rank: int,
+    n: int,
+    columns: Mapping[str, NDArray[Any]],
+    *,
+    children: NDArray[np.int64],
+    parents: NDArray[np.int64],
+    is_control: NDArray[np.bool_] | None = None,
+    names: Sequence[str],
+    group_names: Sequence[str] = (),
+    lane_names: Sequence[str] = (),
+    dtypes: Sequence[str] = (),
+    groups: Mapping[str, tuple[int, ...]] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    attributes: NodeAttributes | None = None,
+) -> ExecutionGraph:
+    """A graph of n nodes, with ids 0 to n - 1, from whole columns; those left out are absent in every node.
+
+    `children`, `parents` and `is_control` are the edges, by row and in any order. O(n + m log m). Raises
+    IndexError for an edge to a row that isn't there: a mistake of the caller's.
+    """
+    full: dict[str, Any] = {
+        name: np.asarray(columns[name], dtype=dtype) if name in columns else np.full(n, absent, dtype=dtype)
+        for name, (dtype, absent) in _COLUMNS.items()
+    }
+    if is_control is None:
+        is_control = np.zeros(len(children), dtype=np.bool_)
+    offsets, parent_rows, is_control = csr_edges(n, children, parents, is_control)
+    return ExecutionGraph(
+        rank=rank,
+        ids=np.arange(n, dtype=np.uint64),
+        names=tuple(names),
+        group_names=tuple(group_names),
+        lane_names=tuple(lane_names),
+        dtypes=tuple(dtypes),
+        parent_offsets=offsets,
+        parents=parent_rows,
+        parent_is_control=is_control,
+        groups=groups or {},
+        metadata=metadata or {},
+        read_attributes=attributes,
+        **full,
+    )
 
 
 def csr_edges(
@@ -179,9 +225,9 @@ def csr_edges(
     """
     if len(parents) and (parents.min() < 0 or parents.max() >= n):
         raise IndexError(f"an edge names a row outside 0..{n - 1}")
-    key = children * max(n, 1) + parents
-    order = np.lexsort((is_control, key))
-    key = key[order]
+    key = (children * max(n, 1) + parents) * 2 + is_control
+    order = np.argsort(key, kind="stable")
+    key = key[order] >> 1
     first = np.ones(len(key), dtype=np.bool_)
     first[1:] = key[1:] != key[:-1]
     chosen = order[first]

@@ -17,11 +17,17 @@ from google.protobuf.message import DecodeError
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, frame_records, split_records
 from chakrasim.traces.decode import attributes_of, declared_groups, graph_from_messages
-from chakrasim.traces.encode import messages_from_graph
+from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 
 GZIP_MAGIC = b"\x1f\x8b"
+FEEDER_JSON = (
+    "read from feeder JSON (workload_graph), the form of MLCommons' JSON feeder: it has no process groups, "
+    "operations or tensors; `inspect --fix` writes it as .et"
+)
+FEEDER_JSON_HEAD = 4096
+"""Bytes at the beginning of a file in which that key is looked for."""
 _RANK_IN_NAME = re.compile(r"\.(\d+)\.(?:et|json)(?:\.gz)?$")
 
 
@@ -70,7 +76,12 @@ def read_graph(
         from chakrasim.traces.jsonform import messages_from_json
 
         metadata, nodes = messages_from_json(data, str(path))
-        read_node, records = None, None
+        if b'"workload_graph"' in data[:FEEDER_JSON_HEAD]:
+            metadata.attr.add(name="notes").string_list.values.append(FEEDER_JSON)
+        read_node, seen = None, None
+
+        def records() -> bytes:
+            return frame_records(m.SerializeToString() for m in (metadata, *nodes))
     else:
         alike = _find_alike(data, seen)
         if alike is not None:
@@ -98,7 +109,7 @@ def read_graph(
         records=None if drop_unknown_dependencies else records,
         drop_unknown_dependencies=drop_unknown_dependencies,
     )
-    if seen is not None and records is not None and _is_same_for_all_ranks(graph):
+    if seen is not None and _is_same_for_all_ranks(graph):
         seen[_nodes_digest(data)] = graph
     return graph
 
@@ -186,10 +197,7 @@ def write_graph(graph: ExecutionGraph, path: str | os.PathLike[str]) -> None:
     unknown to us is lost. The file appears under its name only when it is complete.
     """
     path = Path(path)
-    if graph.records is not None:
-        data = graph.records()
-    else:
-        data = frame_records(m.SerializeToString() for m in messages_from_graph(graph))
+    data = encode_graph(graph) if graph.records is None else graph.records()
     if path.suffix == ".gz":
         data = gzip.compress(data, compresslevel=6, mtime=0)
     write_bytes_atomically(path, data)

@@ -36,6 +36,8 @@ def program_order(graph: ExecutionGraph) -> Ints:
 def find_cycle(graph: ExecutionGraph) -> list[int]:
     """Rows of one dependency cycle, parents first, or [] if there is none. O(n + m)."""
     n = len(graph)
+    if (graph.parents < np.repeat(np.arange(n), np.diff(graph.parent_offsets))).all():
+        return []
     offsets, children = graph.children()
     waiting = np.diff(graph.parent_offsets)
     ready = np.flatnonzero(waiting == 0)

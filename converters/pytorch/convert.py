@@ -22,7 +22,8 @@ from typing import Any
 from chakrasim.converters.pytorch.assemble import assemble
 from chakrasim.converters.pytorch.clocks import align_starts
 from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.kineto import Recording, read_recording
+from chakrasim.converters.pytorch.kineto import Recording
+from chakrasim.converters.pytorch.kineto_reader import read_recording
 from chakrasim.converters.pytorch.sniff import candidates, is_host_trace, is_profiler_file
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
@@ -167,6 +168,6 @@ def _metadata(recording: Recording, rank: int, world_size: int, trace_ranks: lis
         "span_ps": int(max(ends) - recording.origin_ns) * PS_PER_NS,
     }
     if recording.steps:
-        metadata["profiler_steps"] = [name for name, _, _ in recording.steps]
-        metadata["profiler_step_ps"] = [(end - start) * PS_PER_NS for _, start, end in recording.steps]
+        metadata["profiler_steps"] = [step.name for step in recording.steps]
+        metadata["profiler_step_ps"] = [(s.end_ns - s.start_ns) * PS_PER_NS for s in recording.steps]
     return metadata

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chakrasim.converters.pytorch.device import Works
+from chakrasim.converters.pytorch.device import Works, latest_ends
 from chakrasim.converters.pytorch.host import Pieces
 from chakrasim.converters.pytorch.kineto import Ints
 
@@ -24,21 +24,26 @@ class Delays:
 
     length_ns: Ints
     """0 where a work started as soon as its causes had ended."""
-    after: list[int]
+    after: Ints
     """The work that ended last before it, or AFTER_LAUNCH or AFTER_NOTHING."""
 
 
 def find_delays(works: Works, pieces: Pieces, launchers: Ints, origin_ns: int) -> Delays:
-    """Compare each work's start with the ends of its launch and parents; `origin_ns` is where time begins."""
-    starts, ends = works.start_ns.tolist(), works.end_ns.tolist()
-    lengths, after = [0] * len(starts), [-1] * len(starts)
-    for row, start in enumerate(starts):
-        launcher = int(launchers[row])
-        cause, explained = AFTER_NOTHING, origin_ns
-        if launcher >= 0:
-            cause, explained = AFTER_LAUNCH, int(pieces.end_ns[launcher])
-        for parent in works.parents[row]:
-            if ends[parent] > explained or cause == AFTER_NOTHING:
-                cause, explained = parent, ends[parent]
-        lengths[row], after[row] = max(0, start - explained), cause
-    return Delays(np.array(lengths, dtype=np.int64), after)
+    """Compare each work's start with the ends of its launch and parents; `origin_ns` is where time begins.
+
+    O(works + edges).
+    """
+    n = len(works)
+    has_launcher = launchers >= 0
+    explained = np.full(n, np.iinfo(np.int64).min, dtype=np.int64)
+    explained[has_launcher] = pieces.end_ns[launchers[has_launcher]]
+    after = np.where(has_launcher, AFTER_LAUNCH, AFTER_NOTHING)
+    ended = latest_ends(works, n)
+    is_later = ended > explained
+    # of parents that end together the first counts
+    first_edge = np.full(n, len(works.edge_source), dtype=np.int64)
+    is_last = works.end_ns[works.edge_source] == ended[works.edge_work]
+    np.minimum.at(first_edge, works.edge_work[is_last], np.flatnonzero(is_last))
+    after[is_later] = works.edge_source[first_edge[is_later]]
+    explained = np.where(after == AFTER_NOTHING, origin_ns, np.maximum(explained, ended))
+    return Delays(np.maximum(works.start_ns - explained, 0), after)

@@ -10,7 +10,7 @@ its own and waits for what had ended when it started.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,9 +37,13 @@ class Works:
     """When the launch began; where it wasn't recorded, the work's own start."""
     jobs: list[Annotation]
     """gloo's jobs; job j is row `len(device) + j`."""
-    lane: list[str] = field(default_factory=list)
-    parents: list[list[int]] = field(default_factory=list)
-    """By row: what it waits for on its stream and across streams."""
+    lane: Ints
+    """Index in `lane_names`; -1 occupies nothing."""
+    lane_names: list[str]
+    edge_source: Ints
+    """By edge: the work that is waited for."""
+    edge_work: Ints
+    """By edge: the work that waits, for what comes before it on its stream or, later on, across streams."""
     partial_overlaps: int = 0
     """Works whose start was moved to the end of the one before."""
 
@@ -89,19 +93,22 @@ def gather_works(recording: Recording, jobs: list[Annotation], job_launches: lis
         launch=launch,
         issued_ns=np.where(launch >= 0, host.start_ns[launch], start) if len(host) else start,
         jobs=jobs,
+        lane=np.zeros(0, dtype=np.int64),
+        lane_names=[],
+        edge_source=np.zeros(0, dtype=np.int64),
+        edge_work=np.zeros(0, dtype=np.int64),
     )
     _order_streams(works, _WHOLE_US_ROUNDING_NS if recording.is_whole_us else _ROUNDING_NS)
     return works
 
 
 def _order_streams(works: Works, rounding_ns: int) -> None:
-    """Fill `lane` and `parents`; make works that overlap by rounding, or by less than half, adjacent."""
-    works.lane = [""] * len(works)
-    works.parents = [[] for _ in range(len(works))]
+    """Fill lanes and edges; make works that overlap by rounding, or by less than half, adjacent."""
     order = np.lexsort((works.end_ns, works.start_ns, works.stream))
     order = order[works.stream[order] >= 0]
     start, end, stream = works.start_ns[order], works.end_ns[order], works.stream[order]
-    overlap = np.where(stream[:-1] == stream[1:], end[:-1] - start[1:], 0)
+    is_same = stream[:-1] == stream[1:]
+    overlap = np.where(is_same, end[:-1] - start[1:], 0)
     rounded = np.flatnonzero((overlap > 0) & (overlap <= rounding_ns))
     end[rounded] = start[rounded + 1]
     shorter = np.minimum(end[:-1] - start[:-1], end[1:] - start[1:])
@@ -109,22 +116,46 @@ def _order_streams(works: Works, rounding_ns: int) -> None:
     start[partial + 1] = end[partial]
     works.start_ns[order], works.end_ns[order] = start, end
     works.partial_overlaps = len(partial)
-    last: list[int] = []  # the latest work on each lane of the current stream
-    current = -1
-    starts, ends = works.start_ns.tolist(), works.end_ns.tolist()
-    for row, stream_id in zip(order.tolist(), stream.tolist(), strict=True):
-        if stream_id != current:
-            last, current = [], stream_id
+    works.lane = works.stream.copy()
+    works.lane_names = list(works.stream_names)
+    overlapping = np.unique(stream[1:][is_same & (end[:-1] > start[1:])])
+    is_plain = is_same & ~np.isin(stream[1:], overlapping)
+    sources, waiting = [order[:-1][is_plain]], [order[1:][is_plain]]
+    for number in overlapping.tolist():
+        edges = _order_overlapping(works, order[stream == number].tolist(), works.stream_names[number])
+        sources.append(edges[:, 0])
+        waiting.append(edges[:, 1])
+    works.edge_source, works.edge_work = np.concatenate(sources), np.concatenate(waiting)
+
+
+def _order_overlapping(works: Works, rows: list[int], name: str) -> Ints:
+    """Order one stream with works beside each other: int64[edges, 2], source and waiting work."""
+    starts, ends = works.start_ns, works.end_ns
+    lanes: dict[int, int] = {}
+    last: list[int] = []  # the latest work on each lane
+    edges: list[tuple[int, int]] = []
+    for row in rows:
         begin = starts[row]
         ended = [other for other in last if ends[other] <= begin]
         if len(ended) > 1:  # a work that started after another ended already waits for it
             latest = max(starts[other] for other in ended)
             ended = [o for o in ended if ends[o] > latest or starts[o] == latest]
-        works.parents[row] = ended
+        edges += [(other, row) for other in ended]
         free = next((k for k, other in enumerate(last) if ends[other] <= begin), len(last))
         last[free : free + 1] = [row]
-        name = works.stream_names[stream_id]
-        works.lane[row] = name if free == 0 else f"{name} overlap {free}"
+        if free:
+            if free not in lanes:
+                lanes[free] = len(works.lane_names)
+                works.lane_names.append(f"{name} overlap {free}")
+            works.lane[row] = lanes[free]
+    return np.array(edges, dtype=np.int64).reshape(-1, 2)
+
+
+def latest_ends(works: Works, count: int) -> Ints:
+    """int64[count]: when the last of what each work waits for ended, the smallest number for none."""
+    ends = np.full(count, np.iinfo(np.int64).min, dtype=np.int64)
+    np.maximum.at(ends, works.edge_work, works.end_ns[works.edge_source])
+    return ends
 
 
 def launch_times(works: Works, host: HostEvents) -> Ints:
@@ -138,12 +169,10 @@ def launch_times(works: Works, host: HostEvents) -> Ints:
     rows = np.flatnonzero(works.launch >= 0)
     begin, end = host.start_ns[works.launch[rows]], host.end_ns[works.launch[rows]]
     times[rows] = np.minimum(np.maximum(works.start_ns[rows], begin), end)
-    inside = rows[times[rows] < end]
-    for row in inside.tolist():
-        call = int(works.launch[row])
-        call_start = int(host.start_ns[call])
-        if any(works.end_ns[p] > call_start for p in works.parents[row]):
-            times[row] = min(int(times[row]), call_start + LAUNCH_NS)
+    is_inside = times[rows] < end
+    was_busy = latest_ends(works, len(works))[rows] > begin
+    is_early = is_inside & was_busy
+    times[rows[is_early]] = np.minimum(times[rows], begin + LAUNCH_NS)[is_early]
     return times
 
 

@@ -166,6 +166,8 @@ def job_waits(recording: Recording, works: Works, pieces: Pieces) -> tuple[list[
     an operator that waits by name) in which the job ends. After a blocking operator it is the first such
     stretch; for an asynchronous one it has to be long.
     """
+    if not works.jobs:
+        return [], 0
     host = recording.host
     waits: list[Wait] = []
     missed = 0

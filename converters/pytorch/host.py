@@ -10,6 +10,7 @@ started before its launch call returned, or a wait that ended.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,82 +44,79 @@ class Pieces:
 
 
 def lay_out(host: HostEvents, is_used: NDArray[np.bool_], threads: int, origin_ns: int) -> Pieces:
-    """Flatten nested operators and calls into pieces. Rows where `is_used` is False are left out."""
+    """Flatten nested operators and calls into pieces. Rows where `is_used` is False are left out.
+
+    Every event keeps at least one piece, of no length if need be. O(n log n).
+    """
     order = np.lexsort((np.arange(len(host)), -host.end_ns, host.start_ns, host.thread))
-    order = order[is_used[order]]
-    of_thread = np.searchsorted(host.thread[order], np.arange(threads + 1))
-    starts, ends = host.start_ns.tolist(), host.end_ns.tolist()
+    rows = order[is_used[order]]
+    thread, start, n = host.thread[rows], host.start_ns[rows], len(rows)
+    nested = _Nesting()
+    bounds = np.searchsorted(thread, np.arange(threads + 1)).tolist()
+    for low, high in pairwise(bounds):
+        nested.add(low, start[low:high].tolist(), host.end_ns[rows[low:high]].tolist())
+    parent, end = np.array(nested.parents, dtype=np.int64), np.array(nested.ends, dtype=np.int64)
     is_leaf = np.ones(len(host), dtype=np.bool_)
-    out = _Tiles()
-    for thread in range(threads):
-        rows = order[of_thread[thread] : of_thread[thread + 1]].tolist()
-        if rows:
-            out.begin_thread(thread, origin_ns)
-            _lay_out_thread(rows, starts, ends, is_leaf, out)
-    return out.pieces(is_leaf)
+    is_leaf[rows[parent[parent >= 0]]] = False
+    # Events are brackets: before the k-th opens, all but those around it have closed.
+    opens = 2 * np.arange(n) - np.array(nested.depths, dtype=np.int64)
+    is_open = np.zeros(2 * n, dtype=np.bool_)
+    is_open[opens] = True
+    event = np.empty(2 * n, dtype=np.int64)
+    event[opens] = np.arange(n)
+    event[~is_open] = nested.closed
+    time = np.where(is_open, start[event], end[event])
+    # The stretch before a bracket belongs to what was open after the bracket before.
+    innermost = np.where(is_open, event, parent[event])
+    is_first = np.ones(2 * n, dtype=np.bool_)
+    is_first[1:] = thread[event[1:]] != thread[event[:-1]]
+    owner = np.where(is_first, GAP, np.roll(innermost, 1))
+    begin = np.where(is_first, origin_ns, np.roll(time, 1))
+    is_kept = time > begin
+    has_piece = np.zeros(n + 1, dtype=np.bool_)
+    has_piece[owner[is_kept]] = True
+    is_kept |= ~is_open & ~has_piece[event]
+    owner = owner[is_kept]
+    of_event = np.where(owner >= 0, rows[owner] if n else owner, GAP)
+    return Pieces(thread[event[is_kept]], begin[is_kept], time[is_kept], of_event, is_leaf)
 
 
-class _Tiles:
-    """The pieces made so far and how far the current thread is covered."""
+class _Nesting:
+    """Which event stands in which, thread after thread; ends are shortened where events overlap otherwise."""
 
     def __init__(self) -> None:
-        self.thread: list[int] = []
-        self.start: list[int] = []
-        self.end: list[int] = []
-        self.event: list[int] = []
-        self.current = 0
-        self.cursor = 0
+        self.parents: list[int] = []
+        """The event around each, -1 for none."""
+        self.depths: list[int] = []
+        self.ends: list[int] = []
+        self.closed: list[int] = []
+        """All events in the order in which they end."""
 
-    def pieces(self, is_leaf: NDArray[np.bool_]) -> Pieces:
-        columns = (self.thread, self.start, self.end, self.event)
-        thread, start, end, event = (np.array(c, dtype=np.int64) for c in columns)
-        return Pieces(thread, start, end, event, is_leaf)
-
-    def begin_thread(self, thread: int, origin_ns: int) -> None:
-        self.current, self.cursor = thread, origin_ns
-
-    def put(self, event: int, end: int) -> None:
-        self.thread.append(self.current)
-        self.start.append(self.cursor)
-        self.end.append(end)
-        self.event.append(event)
-        self.cursor = end
-
-
-def _lay_out_thread(
-    rows: list[int], starts: list[int], ends: list[int], is_leaf: NDArray[np.bool_], out: _Tiles
-) -> None:
-    """One sweep over a thread's events by start; `ends` is shortened where events overlap without nesting."""
-    stack: list[int] = []
-    has_piece: list[bool] = []
-
-    def close(now: int) -> None:
-        """Close what has ended by `now`. Everything keeps at least one piece, of no length if need be."""
-        while stack and ends[stack[-1]] <= now:
-            row, has = stack.pop(), has_piece.pop()
-            if ends[row] > out.cursor or not has:
-                out.put(row, max(ends[row], out.cursor))
-
-    for row in rows:
-        start = starts[row]
-        close(start)
-        while stack and ends[row] > ends[stack[-1]]:
-            overlap = ends[stack[-1]] - start
-            if overlap > _ROUNDING_NS or overlap >= ends[row] - start:
-                ends[row] = ends[stack[-1]]
-                break
-            ends[stack[-1]] = start
-            close(start)
-        if start > out.cursor:
-            out.put(stack[-1] if stack else GAP, start)
-            if stack:
-                has_piece[-1] = True
-        if stack:
-            is_leaf[stack[-1]] = False
-        stack.append(row)
-        has_piece.append(False)
-    if stack:
-        close(max(ends[row] for row in stack))
+    def add(self, first: int, starts: list[int], ends: list[int]) -> None:
+        """One thread's events by start, outer before inner; `first` is the number of its first one."""
+        stack: list[int] = []
+        top_end = -1
+        parents, depths, closed = self.parents.append, self.depths.append, self.closed.append
+        for row, start in enumerate(starts):
+            end = ends[row]
+            while stack:
+                if top_end > start:
+                    if end <= top_end:
+                        break
+                    overlap = top_end - start
+                    if overlap > _ROUNDING_NS or overlap >= end - start:
+                        end = ends[row] = top_end
+                        break
+                    ends[stack[-1]] = start
+                closed(first + stack.pop())
+                top_end = ends[stack[-1]] if stack else -1
+            parents(first + stack[-1] if stack else -1)
+            depths(len(stack))
+            stack.append(row)
+            top_end = end
+        for row in reversed(stack):
+            closed(first + row)
+        self.ends += ends
 
 
 def cut(pieces: Pieces, threads: Ints, times_ns: Ints) -> Pieces:

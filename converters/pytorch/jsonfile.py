@@ -7,10 +7,12 @@ border could also stand inside an event; such a part isn't JSON by itself, and i
 
 from __future__ import annotations
 
+import gc
 import gzip
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,21 @@ _BORDER = re.compile(rb"\}\s*,(?=\s*\{)")
 _EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
 _LAST_EVENT = re.compile(rb"\}\s*\]")
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python's cycle collector away while objects are made by the million, none of them in a cycle.
+
+    It would look at all of them again and again: parsing takes nearly twice as long with it.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def read_bytes(path: Path) -> bytes:
