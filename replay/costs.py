@@ -14,6 +14,7 @@ from chakrasim.replay.compute import compute_model
 from chakrasim.replay.compute.measured import Scales, matches
 from chakrasim.replay.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
 from chakrasim.replay.lower import Program, is_marker
+from chakrasim.replay.meetings import Meetings, recorded_meetings
 from chakrasim.replay.network.system import plays_messages
 from chakrasim.replay.scheduling import ASTRA_SIM_2
 from chakrasim.traces.errors import ConfigError, UnknownName
@@ -44,6 +45,8 @@ class Costs:
     notes: tuple[str, ...]
     lanes: Rows | None = None
     """int32[N]: instead of `program.lanes`."""
+    meetings: Meetings | None = None
+    """Instead of the program's collectives and messages, and of the columns above."""
     timers_ps: Ints | None = None
     """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
 
@@ -88,7 +91,11 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
             f"{restricted:,} collective nodes state an involved_dim, which only a machine with a scheduling "
             "uses: they run over every dimension that their group spans"
         )
-    return Costs(durations_ps, collectives_ps, program.roles, (*lines, *_missing_ranks(program)))
+    notes_ = (*lines, *_missing_ranks(program))
+    meetings = None
+    if is_measured:
+        meetings = recorded_meetings(program, recorded_ps, durations_ps, collectives_ps, cycle_ps)
+    return Costs(durations_ps, collectives_ps, program.roles, notes_, meetings=meetings)
 
 
 def _as_recorded(program: Program, machine: Machine, recorded_ps: Ints) -> Costs:

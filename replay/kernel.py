@@ -25,8 +25,12 @@ COMPILE_FROM_NODES = 100_000
 NEVER_PS = 2**62
 """Later than any event."""
 
-PLAIN, COLLECTIVE, SEND, RECEIVE = 0, 1, 2, 3
-"""Roles: what ends a node. Its duration; its collective; its own landing; its partner's landing."""
+PLAIN, COLLECTIVE, SEND, RECEIVE, EAGER = 0, 1, 2, 3, 4
+"""Roles: what ends a node. Its duration; its collective; its own landing; its partner's landing; its
+duration, though others of its collective wait for it."""
+
+OWN_PS = -2
+"""Cost of a collective whose members take their own durations after the last arrival."""
 
 FINISHED, ASKING, HORIZON = 0, 1, 2
 """Why `advance` returned: no events are left; `asked` holds questions; the next event lies at or past the
@@ -56,7 +60,8 @@ class State(NamedTuple):
     partners: Any
     """int64[N]: the collective of a member, the receive of a send, the send of a receive; -1 for none."""
     durations_ps: Any
-    """int64[N]: of PLAIN nodes and of sends; -1 asks for the landing of a send."""
+    """int64[N]: of PLAIN and EAGER nodes and of sends; -1 asks for the landing of a send. Of members of a
+    collective of cost OWN_PS: from its last arrival to their own end."""
     member_offsets: Any
     """int64[C + 1]"""
     members: Any
@@ -64,7 +69,7 @@ class State(NamedTuple):
     arrivals_left: Any
     """int32[C]: members that haven't started."""
     costs_ps: Any
-    """int64[C]: from the last arrival to the end; -1 asks."""
+    """int64[C]: from the last arrival to the end; -1 asks; or OWN_PS."""
     ready_offsets: Any
     """int64[L + 1]: where in `ready` the heap of each lane lies."""
     ready: Any
@@ -251,13 +256,27 @@ def advance(state: State, horizon_ps: int) -> int:
                     continue
                 what = starter
                 cost_ps = durations_ps[starter]
-                if role == COLLECTIVE:
+                if role in (COLLECTIVE, EAGER):
                     collective = partners[starter]
                     arrivals_left[collective] -= 1
+                    if role == EAGER:
+                        queue_ps[queued], queue_sequences[queued] = now_ps + cost_ps, sequence
+                        queue_events[queued] = starter
+                        queued += 1
+                        sequence += 1
                     if arrivals_left[collective] > 0:
                         continue
-                    what = node_count + collective
                     cost_ps = costs_ps[collective]
+                    if cost_ps == OWN_PS:
+                        for place in range(member_offsets[collective], member_offsets[collective + 1]):
+                            member = members[place]
+                            if roles[member] == COLLECTIVE:
+                                queue_ps[queued] = now_ps + durations_ps[member]
+                                queue_sequences[queued], queue_events[queued] = sequence, member
+                                queued += 1
+                                sequence += 1
+                        continue
+                    what = node_count + collective
                 if cost_ps >= 0:
                     queue_ps[queued], queue_sequences[queued] = now_ps + cost_ps, sequence
                     queue_events[queued] = what

@@ -8,7 +8,7 @@ begins end at time 0 in order of rank.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from chakrasim.traces.matching import (
     match_messages,
 )
 from chakrasim.traces.workload import Workload
+
+if TYPE_CHECKING:
+    from chakrasim.replay.meetings import Meetings
 
 DEFAULT_LANES = ("cpu", "compute", "comm")
 """Lanes of nodes that name none, after a rank's named lanes."""
@@ -90,22 +93,28 @@ class Program:
         costs_ps: Ints,
         roles: NDArray[np.int8] | None = None,
         lanes: Rows | None = None,
+        meetings: Meetings | None = None,
     ) -> State:
         """Fresh state for one run. `durations_ps` int64[N], `costs_ps` int64[C], as in `kernel.State`.
 
-        `roles` and `lanes` take the place of the program's own where a machine has other ideas.
+        `roles` and `lanes` take the place of the program's own where a machine has other ideas; `meetings`,
+        where they were recorded, that of collectives and messages, durations, costs and roles.
         """
         own_roles = self.roles if roles is None else roles
+        partners, expected = self.partners, self.expected
+        member_offsets, members = self.members() if meetings is None else (meetings.offsets, meetings.members)
+        if meetings is not None:
+            own_roles, partners, expected = meetings.roles, meetings.partners, meetings.expected
+            durations_ps, costs_ps = meetings.durations_ps, meetings.costs_ps
         own_lanes = self.lanes if lanes is None else lanes
         n, begins = len(self), len(self.bases)
         lanes = np.concatenate([own_lanes, np.full(begins, -1, dtype=np.int32)])
         used = lanes[lanes >= 0]
         ready_offsets = np.zeros(len(self.lane_names) + 1, dtype=np.int64)
         np.cumsum(np.bincount(used, minlength=len(self.lane_names)), out=ready_offsets[1:])
-        member_offsets, members = self.members()
         widest = int(np.diff(self.child_offsets).max(initial=0)) + 2
         durations = np.concatenate([durations_ps, np.zeros(begins, dtype=np.int64)])
-        questions = int((durations < 0).sum() + (costs_ps < 0).sum()) + 1
+        questions = int((durations < 0).sum() + (costs_ps == -1).sum()) + 1
         # What has started and not ended holds a lane or is on none. The begins come first.
         most_events = len(self.lane_names) + int((lanes < 0).sum()) + 1
         return State(
@@ -114,11 +123,11 @@ class Program:
             parents_left=self.parent_counts.copy(),
             lanes=lanes,
             roles=np.concatenate([own_roles, np.full(begins, PLAIN, dtype=np.int8)]),
-            partners=np.concatenate([self.partners, np.full(begins, -1, dtype=np.int64)]),
+            partners=np.concatenate([partners, np.full(begins, -1, dtype=np.int64)]),
             durations_ps=durations,
             member_offsets=member_offsets,
             members=members,
-            arrivals_left=self.expected.copy(),
+            arrivals_left=expected.copy(),
             costs_ps=costs_ps.astype(np.int64),
             ready_offsets=ready_offsets,
             ready=np.zeros(len(used) + 1, dtype=np.int32),

@@ -120,6 +120,8 @@ class Result:
     """int64[N], -1 for a node that never ended."""
     notes: tuple[str, ...] = ()
     """What was assumed, for people."""
+    has_meetings: bool = False
+    """Whether recorded collectives and messages were split into waiting and transfer, see `meetings.py`."""
 
     @property
     def workload(self) -> Workload:
@@ -167,7 +169,9 @@ class Result:
         program = self.program
         waits_ps = np.zeros(len(program), dtype=np.int64)
         members = np.flatnonzero((program.roles == COLLECTIVE) & (self.ends_ps >= 0))
-        waits_ps[members] = self.arrivals_ps[program.partners[members]] - self.starts_ps[members]
+        # who only gives may have ended before the last one came
+        last_ps = np.minimum(self.arrivals_ps[program.partners[members]], self.ends_ps[members])
+        waits_ps[members] = np.maximum(last_ps - self.starts_ps[members], 0)
         receives = np.flatnonzero((program.roles == RECEIVE) & (self.ends_ps >= 0))
         sent_ps = self.starts_ps[program.partners[receives]]
         waits_ps[receives] = np.maximum(sent_ps - self.starts_ps[receives], 0)

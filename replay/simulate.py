@@ -59,6 +59,7 @@ def simulate(
         starts_ps=starts_ps[: len(program)],
         ends_ps=ends_ps[: len(program)],
         notes=(*workload.notes, *costs.notes, *notes),
+        has_meetings=costs.meetings is not None,
     )
 
 
@@ -83,7 +84,7 @@ def _run(
             starts_ps, ends_ps = run(state, network=shared)
             starts_ps, ends_ps = (np.tile(column[: len(of_one)], ranks) for column in (starts_ps, ends_ps))
             return starts_ps, ends_ps, _notes(shared)
-    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes)
+    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     shared = shared_network(program, machine, network, costs.timers_ps)
     return (*run(state, network=shared), _notes(shared))
 

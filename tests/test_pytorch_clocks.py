@@ -13,7 +13,7 @@ from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.edit import LATER_START, delay_start, is_start_delay
-from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.graph import CLOCK, CommKind, NodeKind
 from chakrasim.traces.testing import graph
 from chakrasim.traces.workload import Workload, load_workload, save_workload
 
@@ -78,6 +78,42 @@ def test_without_a_common_collective_nothing_is_known() -> None:
     assert align_starts(apart) is apart
 
 
+def exchanged(sent_us: list[tuple[int, int]], received_us: list[tuple[int, int]]) -> Workload:
+    """Rank 0 sends messages and rank 1 receives them, at (start, end) by their own clocks."""
+    graphs = []
+    for rank, (kind, times) in enumerate(((NodeKind.SEND, sent_us), (NodeKind.RECV, received_us))):
+        builder = GraphBuilder(rank)
+        for start, end in times:
+            builder.add(
+                kind,
+                "message",
+                peer=1 - rank,
+                comm_bytes=64,
+                start_ps=start * US,
+                duration_ps=(end - start) * US,
+            )
+        graphs.append(builder.build())
+    return Workload.from_graphs(graphs)
+
+
+def test_ranks_that_only_share_messages_keep_their_clocks() -> None:
+    found = align_starts(exchanged([(10, 12)], [(3, 12)]))
+    assert [g.metadata[CLOCK] for g in found.graphs.values()] == [0, 0]
+    assert delays_us(found) == [7, 0]
+
+
+def test_no_message_arrives_before_it_was_sent() -> None:
+    # the receiver's clock is 8 us behind at least
+    found = align_starts(exchanged([(10, 12), (20, 21)], [(1, 2), (11, 14)]))
+    assert [g.metadata[CLOCK] // US for g in found.graphs.values()] == [0, -8]
+    assert delays_us(found) == [1, 0]
+
+
+def test_clocks_that_count_from_different_moments_say_nothing() -> None:
+    apart = exchanged([(10, 12)], [(3, 12)])
+    assert align_starts(apart, is_one_clock=False) is apart
+
+
 def test_a_later_start_is_a_node_that_the_first_ones_wait_for() -> None:
     before = graph("a:10 -> c:5, b:3 -> c")
     later = delay_start(before, 7)
@@ -103,9 +139,15 @@ def test_it_survives_a_round_trip_and_is_not_scaled_with_the_host(tmp_path: Path
     assert int(fast.ends_ps[fast.rows(1)].max()) >= 30 * US
 
 
-@pytest.mark.parametrize("name", ["megatron_tp2_v100", "megatron_tp8_a100"])
+JOBS = [
+    *(f"real_traces/{name}" for name in ("megatron_tp2_v100", "megatron_tp8_a100")),
+    *(f"own_traces/out_{name}" for name in ("colls", "ddp", "fsdp2", "fsdp2_tp", "pp", "pp_batch")),
+]
+
+
+@pytest.mark.parametrize("name", JOBS)
 def test_all_ranks_of_a_real_job_take_as_long_as_they_did(shared: Path, name: str) -> None:
-    workload = convert_pytorch(shared / "real_traces" / name)
+    workload = convert_pytorch(shared / name)
     result = simulate(workload, load_machine("ethernet-10g"), network="measured")
     assert len(result.recorded) == len(workload.graphs) > 1
     for rank in result.recorded:

@@ -20,6 +20,10 @@ NO_LANE = -2
 """Lane of a node that occupies nothing while it runs."""
 
 
+CLOCK = "clock_ps"
+"""Metadata of a graph: how far its recorded starts are ahead of the clock that all ranks have in common, ps."""
+
+
 class NodeKind(IntEnum):
     """What a node does; Chakra's numbers."""
 

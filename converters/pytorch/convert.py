@@ -93,7 +93,7 @@ def convert_pytorch(path: Path, *, partial: bool = False, progress: Progress | N
         world_size=world_size,
         partial=missing > 0,
     )
-    return align_starts(workload)
+    return align_starts(workload, is_one_clock=is_one_clock)
 
 
 def _profiler_files(folder: Path, notes: list[str]) -> list[Path]:

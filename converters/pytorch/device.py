@@ -84,7 +84,12 @@ def gather_works(recording: Recording, jobs: list[Annotation], job_launches: lis
             names.append(f"thread {recording.threads[job.thread][1]}")
         job_streams.append(workers[job.thread])
     launch = np.concatenate([link_launches(recording), np.array(job_launches, dtype=np.int64)])
-    start = np.concatenate([device.start_ns, np.array([j.start_ns for j in jobs], dtype=np.int64)])
+    starts = [
+        # a message leaves at any moment of the operator that posts it, and is annotated after that
+        int(host.start_ns[issuer]) if stream < 0 and issuer >= 0 else job.start_ns
+        for job, stream, issuer in zip(jobs, job_streams, job_launches, strict=True)
+    ]
+    start = np.concatenate([device.start_ns, np.array(starts, dtype=np.int64)])
     works = Works(
         start_ns=start,
         end_ns=np.concatenate([device.end_ns, np.array([j.end_ns for j in jobs], dtype=np.int64)]),

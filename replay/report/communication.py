@@ -27,9 +27,9 @@ def _collectives(result: Result) -> list[CollectiveTimes]:
     count = len(matching)
     if not count:
         return []
-    firsts = members[offsets[:-1]]
-    has_ended = result.ends_ps[firsts] >= 0
-    times_ps = result.ends_ps[firsts] - result.arrivals_ps
+    ends_ps = result.ends_ps[members]
+    has_ended = np.minimum.reduceat(ends_ps, offsets[:-1]) >= 0
+    times_ps = np.maximum.reduceat(ends_ps, offsets[:-1]) - result.arrivals_ps
     waits_ps = np.add.reduceat(result.waits_ps[members], offsets[:-1])
     keys = matching.group.astype(np.int64) * len(CommKind) + matching.kind
     found = []

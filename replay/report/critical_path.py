@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
+from chakrasim.replay.kernel import COLLECTIVE, RECEIVE, SEND
 from chakrasim.traces.errors import ChakrasimError
 from chakrasim.traces.graph import NodeKind
 from chakrasim.traces.units import ps_to_ns
@@ -92,6 +92,8 @@ class _Walk:
     def __init__(self, result: Result) -> None:
         self.result = result
         self.member_offsets, self.members = result.program.members()
+        self.both_wait = result.has_meetings
+        """Whether senders wait for receivers, as those do for them."""
         self.by_end: dict[int, tuple[Ints, Ints]] = {}
         self.passed: set[int] = set()
 
@@ -102,7 +104,11 @@ class _Walk:
         self.passed.add(node)
         if role == COLLECTIVE:
             members = self.members[self.member_offsets[partner] : self.member_offsets[partner + 1]]
-            node = int(members[np.argmax(result.starts_ps[members])])
+            last = int(members[np.argmax(result.starts_ps[members])])
+            node = last if result.starts_ps[last] <= end_ps else node
+        elif partner >= 0 and role in (SEND, RECEIVE) and self.both_wait:
+            if result.starts_ps[node] < result.starts_ps[partner] <= end_ps:
+                node = partner
         elif role == RECEIVE and end_ps > result.starts_ps[node]:
             node = partner
         return node, int(result.starts_ps[node]), end_ps
