@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
-from chakrasim.replay.open_workload import DEFAULT_TRACE, open_workload
+from chakrasim.replay.open_workload import DEFAULT_TRACE, open_workload, self_check
 from chakrasim.replay.report.critical_path import critical_path, parts
 from chakrasim.replay.report.tables import print_replay
 from chakrasim.replay.simulate import simulate
 
 if __name__ == "__main__":
-    result = simulate(open_workload(DEFAULT_TRACE), load_machine(DEFAULT_MACHINE))
+    workload = open_workload(DEFAULT_TRACE)
+    result = simulate(workload, load_machine(DEFAULT_MACHINE))
     console = Console(record=True, width=114, file=io.StringIO())
     print_replay(
         console,
@@ -24,6 +25,7 @@ if __name__ == "__main__":
         is_default_network=True,
         critical_path=parts(critical_path(result)),
         timeline=None,
+        fidelity=self_check(workload),
     )
     picture = Path(__file__).with_name("replay.svg")
     drawing = console.export_svg(title="chakrasim replay --critical-path")

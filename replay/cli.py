@@ -1,4 +1,4 @@
-"""The command line: `chakrasim convert | inspect | generate | replay | machines | conformance`.
+"""The command line: `chakrasim convert | export | inspect | generate | replay | machines | conformance`.
 
 Commands stand in `commands/`, one a file. Everything but click is imported inside them: `--help` answers at
 once.
@@ -11,6 +11,7 @@ import click
 from chakrasim.replay.commands.common import Commands
 from chakrasim.replay.commands.conformance import conformance
 from chakrasim.replay.commands.convert import convert
+from chakrasim.replay.commands.export import export
 from chakrasim.replay.commands.generate import generate
 from chakrasim.replay.commands.inspect import inspect
 from chakrasim.replay.commands.machines import machines
@@ -27,7 +28,7 @@ def main() -> None:
     """How long does a training step take, and why: replay a recorded trace on a machine you describe."""
 
 
-for command in (convert, inspect, generate, replay, machines, conformance):
+for command in (convert, export, inspect, generate, replay, machines, conformance):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.compute import compute_model
-from chakrasim.replay.compute.measured import Scales, matches
 from chakrasim.replay.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
 from chakrasim.replay.lower import Program, is_marker
 from chakrasim.replay.meetings import Meetings, recorded_meetings
 from chakrasim.replay.network.system import plays_messages
 from chakrasim.replay.scheduling import ASTRA_SIM_2
+from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
+from chakrasim.traces.patterns import matches
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
@@ -28,6 +29,8 @@ NETWORKS = ("analytical", "congestion-aware", "measured", "recorded", "shared-po
 time, every message played (`network/links.py`); recorded durations; recorded durations with nobody waiting
 for anybody; or as the first, but with messages that share their ranks' ports (`network/shared_ports.py`)."""
 
+UNHEARD_PS = np.iinfo(np.int64).max
+"""Recorded duration of what has none."""
 ASK_PS = -1
 """Cost of what the loop has to ask for."""
 
@@ -75,8 +78,10 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
         return _asked(program, machine, compute, network, durations_ps, recorded_ps, notes)
     pricing = _Pricing(program, machine)
     is_measured = network == "measured"
-    collectives_ps = _collectives(program, pricing, recorded_ps, is_measured, notes)
-    _messages(program, pricing, durations_ps, recorded_ps, is_measured, notes)
+    has_recording = (_joined(program, "durations_ps") > 0) | (_joined(program, "starts_ps") >= 0)
+    heard_ps = np.where(has_recording & is_measured, recorded_ps, UNHEARD_PS)
+    collectives_ps = _collectives(program, pricing, heard_ps, is_measured, notes)
+    _messages(program, pricing, durations_ps, heard_ps, is_measured, notes)
     cycle_ps = machine.cycle_ps
     durations_ps -= durations_ps % cycle_ps
     collectives_ps -= collectives_ps % cycle_ps
@@ -91,7 +96,7 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
             f"{restricted:,} collective nodes state an involved_dim, which only a machine with a scheduling "
             "uses: they run over every dimension that their group spans"
         )
-    notes_ = (*lines, *_missing_ranks(program))
+    notes_ = tuple(lines)
     meetings = None
     if is_measured:
         meetings = recorded_meetings(program, recorded_ps, durations_ps, collectives_ps, cycle_ps)
@@ -177,14 +182,14 @@ def _asked(
         durations_ps[timers_ps > 0] = ASK_PS
     if not plays:
         pricing = _Pricing(program, sized)
-        _messages(program, pricing, durations_ps, recorded_ps, False, notes)
+        _messages(program, pricing, durations_ps, np.full(len(program), UNHEARD_PS), False, notes)
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
     collectives_ps = np.zeros(len(program.collectives), dtype=np.int64)
     return Costs(
         durations_ps,
         collectives_ps,
         roles,
-        (*lines, *_missing_ranks(program)),
+        tuple(lines),
         lanes=_with_markers_on_a_lane(program) if by_rules else None,
         timers_ps=timers_ps,
     )
@@ -276,7 +281,7 @@ def endpoints(program: Program) -> tuple[Ints, Ints, Ints]:
 
 
 def _collectives(
-    program: Program, pricing: _Pricing, recorded_ps: Ints, is_measured: bool, notes: Counter[str]
+    program: Program, pricing: _Pricing, heard_ps: Ints, is_measured: bool, notes: Counter[str]
 ) -> Ints:
     """int64[C]. Measured: the shortest recording of its members, since the last to arrive doesn't wait."""
     count = len(program.collectives)
@@ -284,12 +289,9 @@ def _collectives(
     unpriced = np.ones(count, dtype=np.bool_)
     if is_measured:
         offsets, members = program.members()
-        member_ps = recorded_ps[members]
-        # A member without a recorded duration says nothing.
-        member_ps = np.where(member_ps > 0, member_ps, np.iinfo(np.int64).max)
         if count:
-            costs_ps = np.minimum.reduceat(member_ps, offsets[:-1])
-        unpriced = costs_ps == np.iinfo(np.int64).max
+            costs_ps = np.minimum.reduceat(heard_ps[members], offsets[:-1])
+        unpriced = costs_ps == UNHEARD_PS
         _note(notes, unpriced, "collectives without a recorded duration are costed by the network")
     chosen = np.flatnonzero(unpriced)
     if len(chosen):
@@ -301,7 +303,7 @@ def _messages(
     program: Program,
     pricing: _Pricing,
     durations_ps: Ints,
-    recorded_ps: Ints,
+    heard_ps: Ints,
     is_measured: bool,
     notes: Counter[str],
 ) -> None:
@@ -310,14 +312,14 @@ def _messages(
     priced = np.zeros(len(sends), dtype=np.bool_)
     if is_measured:
         partners = program.partners[sends]
-        own, other = recorded_ps[sends], np.where(partners >= 0, recorded_ps[partners], 0)
-        # Each side's recording holds its waiting for the other; 0 says nothing.
-        both = np.where((own > 0) & (other > 0), np.minimum(own, other), np.maximum(own, other))
-        durations_ps[sends] = both
-        priced = both > 0
+        # Each side's recording holds its waiting for the other.
+        both = np.minimum(heard_ps[sends], np.where(partners >= 0, heard_ps[partners], UNHEARD_PS))
+        priced = both < UNHEARD_PS
+        durations_ps[sends[priced]] = both[priced]
         _note(notes, ~priced, "messages without a recorded duration are costed by the network")
     rest = sends[~priced]
-    lone = np.flatnonzero((program.kinds == NodeKind.RECV) & (program.roles == PLAIN) & (durations_ps == 0))
+    is_lone = (program.kinds == NodeKind.RECV) & (program.roles == PLAIN) & (heard_ps == UNHEARD_PS)
+    lone = np.flatnonzero(is_lone & (durations_ps == 0))
     for nodes in (rest, lone):
         if len(nodes):
             durations_ps[nodes] = pricing.messages_ps(nodes)
@@ -326,14 +328,3 @@ def _messages(
 def _note(notes: Counter[str], affected: NDArray[np.bool_], text: str) -> None:
     if affected.any():
         notes[text] += int(affected.sum())
-
-
-def _missing_ranks(program: Program) -> list[str]:
-    workload = program.workload
-    missing = workload.world_size - len(workload.graphs)
-    if not missing or not (len(program.collectives) or (program.roles == SEND).any()):
-        return []
-    return [
-        f"{missing:,} of {workload.world_size:,} ranks have no trace: they are taken to reach each "
-        "collective with the last rank that has one, and to be ready for each message"
-    ]

@@ -53,7 +53,7 @@ def recorded_meetings(
         [np.where(g.starts_ps >= 0, g.starts_ps - c, -1) for g, c in zip(graphs, clocks, strict=True)]
     )
     lengths_ps = np.concatenate([graph.durations_ps for graph in graphs])
-    has_times = (np.concatenate([graph.starts_ps for graph in graphs]) >= 0) & (lengths_ps > 0)
+    has_times = np.concatenate([graph.starts_ps for graph in graphs]) >= 0
 
     offsets, members = program.members()
     sends = np.flatnonzero((program.roles == SEND) & (program.partners >= 0))
@@ -86,7 +86,7 @@ def recorded_meetings(
     partners[nodes] = number[meeting]
     transfer_ps = np.where(is_eager, lengths_ps[nodes], np.maximum(ended_ps[nodes] - last_ps[meeting], 0))
     is_scaled = recorded_ps[nodes] != lengths_ps[nodes]
-    factors = recorded_ps[nodes] / lengths_ps[nodes]
+    factors = recorded_ps[nodes] / np.maximum(lengths_ps[nodes], 1)
     transfer_ps = np.where(is_scaled, np.rint(transfer_ps * factors).astype(np.int64), transfer_ps)
     durations_ps[nodes] = transfer_ps - transfer_ps % cycle_ps
     costs_ps = np.concatenate([collectives_ps, np.zeros(len(sends), dtype=np.int64)])

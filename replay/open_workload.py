@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from chakrasim.traces.errors import ConfigError, TraceError, UnknownName
 
 if TYPE_CHECKING:
+    from chakrasim.replay.fidelity import Fidelity
+    from chakrasim.traces.doctor import Mend
     from chakrasim.traces.workload import Workload
 
 SAMPLE = "sample:"
@@ -56,25 +58,32 @@ def open_workload(
     groups: Mapping[str, Sequence[int]] | None = None,
     partial: bool = False,
     drop_unknown_dependencies: bool = False,
+    communication_kernels: str | os.PathLike[str] | None = None,
+    prefers_graphs: bool = True,
     check: bool = True,
     progress: Progress | None = None,
 ) -> Workload:
     """Read Chakra graphs, or convert profiler traces, whichever `name` turns out to be.
 
-    A folder that holds both is read as graphs. `groups` are for graphs without a file of groups. With
-    `check` off, a workload with problems is returned for looking at. Raises TraceError for what is wrong with
-    a trace, ConfigError for options that don't fit it, OSError for a file that can't be opened.
+    Of a folder that holds both, `prefers_graphs` says which is read. `groups` are for graphs without a file
+    of groups. With `check` off, a workload with problems is returned for looking at. Raises TraceError for
+    what is wrong with a trace, ConfigError for options that don't fit it, OSError for a file that can't be
+    opened.
     """
     from chakrasim.traces.check import raise_problems
     from chakrasim.traces.workload import read_workload
 
     path = trace_path(name)
-    if is_profiler_input(path):
+    if is_profiler_input(path, beside_graphs=not prefers_graphs):
         if groups_file is not None:
             raise ConfigError(
                 f"{path}: a profiler trace names its process groups itself; --groups is for Chakra graphs"
             )
-        workload = convert_traces(path, partial=partial, progress=progress)
+        workload = convert_traces(
+            path, partial=partial, communication_kernels=communication_kernels, progress=progress
+        )
+    elif communication_kernels is not None:
+        raise ConfigError(f"{path}: is no profiler trace, which --communication-kernels is for")
     elif path.is_file() and is_text(path):
         raise ConfigError(
             f"{path}: a text workload of ASTRA-sim 1.0; `chakrasim convert {path} --dimensions 16x8 -o OUT` "
@@ -100,24 +109,37 @@ def open_workload(
     return workload
 
 
-def convert_traces(path: Path, *, partial: bool = False, progress: Progress | None = None) -> Workload:
+def convert_traces(
+    path: Path,
+    *,
+    partial: bool = False,
+    communication_kernels: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Workload:
     """Convert a profiler trace, or a folder with one a rank; see `chakrasim.converters.pytorch`."""
     from chakrasim.converters.pytorch import convert_pytorch
 
-    return convert_pytorch(path, partial=partial, progress=progress)
+    table = None if communication_kernels is None else Path(communication_kernels)
+    return convert_pytorch(path, partial=partial, progress=progress, communication_table=table)
 
 
-def is_profiler_input(path: Path) -> bool:
-    """Whether the path is a profiler trace, or a folder with such and without Chakra graphs."""
+def is_profiler_input(path: Path, *, beside_graphs: bool = False) -> bool:
+    """Whether the path is a trace of PyTorch's, or a folder with such and, if not said otherwise, without
+    Chakra graphs.
+    """
     if path.is_dir():
-        files = [] if find_graphs(path) else [f for f in sorted(path.iterdir()) if _may_be_json(f)]
+        files = (
+            []
+            if find_graphs(path) and not beside_graphs
+            else [f for f in sorted(path.iterdir()) if _may_be_json(f)]
+        )
     else:
         files = [path] if path.is_file() and not path.name.endswith(GRAPH_SUFFIXES) else []
     if not files:
         return False
-    from chakrasim.converters.pytorch import is_profiler_trace
+    from chakrasim.converters.pytorch import is_pytorch_trace
 
-    return any(is_profiler_trace(file) for file in files)
+    return any(is_pytorch_trace(file) for file in files)
 
 
 def is_text(path: Path) -> bool:
@@ -134,6 +156,21 @@ def find_graphs(folder: Path) -> list[Path]:
 
 def _may_be_json(file: Path) -> bool:
     return file.is_file() and file.name.endswith((".json", ".json.gz"))
+
+
+def default_compute(workload: Workload, otherwise: str) -> str:
+    """Which compute model is used where the user names none: the roofline where no time was recorded."""
+    graphs = workload.graphs.values()
+    has_times = any((graph.durations_ps[~graph.is_communication] > 0).any() for graph in graphs)
+    has_work = any((graph.ops > 0).any() for graph in graphs)
+    return "roofline" if has_work and not has_times and otherwise == "measured" else otherwise
+
+
+def self_check(workload: Workload) -> tuple[Fidelity, ...]:
+    """How far a replay of an unchanged recording is from it; nothing for what wasn't recorded."""
+    from chakrasim.replay.fidelity import compare, has_recording, replay_as_recorded
+
+    return compare(replay_as_recorded(workload)) if has_recording(workload) else ()
 
 
 def default_network(trace: str, workload: Workload, machine: str | None) -> str:
@@ -171,11 +208,13 @@ def open_for_inspection(
     from chakrasim.traces.check import check_workload
 
     problems = []
+    groups = read_groups_for(name, groups_file)
 
     def read(partial: bool) -> Workload:
         return open_workload(
             name,
-            groups_file=groups_file,
+            groups_file=groups_file if groups is None else None,
+            groups=groups,
             partial=partial,
             drop_unknown_dependencies=drop_unknown_dependencies,
             check=False,
@@ -188,6 +227,53 @@ def open_for_inspection(
         workload = read(partial=True)
         problems.append(str(error))
     return workload, problems + [str(problem) for problem in check_workload(workload)]
+
+
+def read_groups_for(
+    name: str, groups_file: str | os.PathLike[str] | None
+) -> dict[str, tuple[int, ...]] | None:
+    """The process groups of a file for Chakra graphs, in any of its forms; None without a file, and for
+    profiler traces, which name theirs."""
+    if groups_file is None or is_profiler_input(trace_path(name)):
+        return None
+    from chakrasim.traces.doctor import read_group_list
+
+    return read_group_list(groups_file)
+
+
+def require_graphs(name: str) -> None:
+    """Raise ConfigError if the trace isn't of Chakra graphs, which alone can be mended."""
+    path = trace_path(name)
+    if is_profiler_input(path):
+        raise ConfigError(
+            f"{path}: a profiler trace, not graphs to mend; `chakrasim convert {name} -o OUT` makes graphs"
+        )
+
+
+def mend_workload(
+    name: str, workload: Workload, groups_file: str | os.PathLike[str] | None = None
+) -> tuple[Workload, tuple[Mend, ...]]:
+    """What `chakrasim.traces.doctor.mend` makes of an opened trace; nothing is mended of profiler traces."""
+    from chakrasim.traces.doctor import mend
+
+    if is_profiler_input(trace_path(name)):
+        return workload, ()
+    return mend(workload, read_groups_for(name, groups_file))
+
+
+def graph_prefix(workload: Workload) -> str:
+    """What a workload's graph files are called, without rank and suffix.
+
+    >>> from chakrasim.traces.testing import graph
+    >>> from chakrasim.traces.workload import Workload
+    >>> graph_prefix(Workload.from_graphs([graph("a")], name="step.0.et.gz"))
+    'step'
+    """
+    name = workload.name
+    for suffix in (".gz", ".et", ".json"):
+        name = name.removesuffix(suffix)
+    stem, _, rank = name.rpartition(".")
+    return stem if stem and rank.isdigit() else name
 
 
 def plain_name(path: Path) -> str:

@@ -10,7 +10,7 @@ import click
 from chakrasim.traces.errors import nearest
 
 if TYPE_CHECKING:
-    from chakrasim.replay.compute.measured import Scales
+    from chakrasim.traces.edits.scale import Scales
     from chakrasim.traces.graph import CommKind
 
 COLLECTIVES = (
@@ -111,7 +111,7 @@ def join_scales(pairs: tuple[tuple[str, float], ...]) -> Scales:
 
     Raises ConfigError for a factor below 0.
     """
-    from chakrasim.replay.compute.measured import Scales
+    from chakrasim.traces.edits.scale import Scales
 
     factors = dict(pairs)
     return Scales(

@@ -15,7 +15,7 @@ from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
 from chakrasim.replay.lower import Program
 from chakrasim.replay.network.analytical import rules_of
 from chakrasim.replay.scheduling import CHAKRASIM
-from chakrasim.traces.edit import is_start_delay
+from chakrasim.traces.edits.start import is_start_delay
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S, format_time

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.replay.compute.measured import Scales
 from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.kernel import run
 from chakrasim.replay.lower import lower
 from chakrasim.replay.result import Result
+from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
     from chakrasim.replay.costs import Costs

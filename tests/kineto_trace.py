@@ -80,6 +80,14 @@ class Trace:
         """A user annotation."""
         return self.event("user_annotation", name, ts, dur, tid, **args)
 
+    def flow(self, forward: tuple[float, Any], backward: tuple[float, Any]) -> Trace:
+        """A flow from a forward to a backward operator, each given as (start, thread)."""
+        for phase, (ts, tid) in (("s", forward), ("f", backward)):
+            self.events.append(
+                {"ph": phase, "cat": "fwdbwd", "name": "fwdbwd", "id": 7, "pid": 1, "tid": tid, "ts": ts}
+            )
+        return self
+
     def write(self, path: Path) -> Path:
         """Write it as JSON, gzipped if the name says so."""
         data = json.dumps({**self.header, "traceEvents": self.events}).encode()

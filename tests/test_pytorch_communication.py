@@ -156,8 +156,8 @@ def test_what_cannot_be_known_is_said_and_never_compute(tmp_path: Path, trace: T
     assert any(f"1 of 1 communications not understood: {why}" in n for n in graph.metadata["notes"])
 
 
-def test_custom_reduction_kernels_are_compute(tmp_path: Path) -> None:
-    graph = nccl("void vllm::cross_device_reduce_1stage<bfloat16>(...)").graph(tmp_path)
+def test_kernels_that_no_table_knows_are_compute(tmp_path: Path) -> None:
+    graph = nccl("void mylib::fused_all_reduce<bfloat16>(...)").graph(tmp_path)
     assert Nodes(graph).communications() == []
 
 
@@ -278,7 +278,7 @@ def test_ranks_of_a_folder_agree(tmp_path: Path) -> None:
 
 
 def test_a_kernel_of_its_own_that_sounds_like_communication_is_noted(tmp_path: Path) -> None:
-    trace = Trace().call("cudaLaunchKernel", 5, 1, 1).kernel("void multimem_all_reduce_kernel<4>", 8, 20, 1)
+    trace = Trace().call("cudaLaunchKernel", 5, 1, 1).kernel("void mylib_all_reduce_kernel<4>", 8, 20, 1)
     workload = convert_pytorch(trace.write(tmp_path / "t.json"))
     (note,) = workload.notes
     assert "1 device operations sound like communication" in note

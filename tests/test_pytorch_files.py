@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kineto_trace import Trace
 
-from chakrasim.converters.pytorch import convert_pytorch, is_profiler_trace
+from chakrasim.converters.pytorch import convert_pytorch, is_pytorch_trace
 from chakrasim.converters.pytorch.jsonfile import read_document
 from chakrasim.traces.errors import TraceError
 
@@ -26,24 +26,24 @@ def good(rank: int | None = None, world: int = 2) -> Trace:
 @pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
 def test_plain_and_gzipped_traces_are_told_from_others(tmp_path: Path, name: str) -> None:
     path = good().write(tmp_path / name)
-    assert is_profiler_trace(path)
-    assert is_profiler_trace(tmp_path)
+    assert is_pytorch_trace(path)
+    assert is_pytorch_trace(tmp_path)
     assert len(convert_pytorch(path)) == 1
 
 
 def test_a_bare_list_of_events_is_a_trace(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(json.dumps(good().events))
-    assert is_profiler_trace(path)
+    assert is_pytorch_trace(path)
     assert len(convert_pytorch(path)) == 1
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1, 2]", HOST_TRACE, "\x89PNG", '{"workload_graph": []}'])
+@pytest.mark.parametrize("text", ["", "{}", "[1, 2]", "\x89PNG", '{"workload_graph": []}'])
 def test_other_files_are_no_traces(tmp_path: Path, text: str) -> None:
     path = tmp_path / "t.json"
     path.write_text(text)
-    assert not is_profiler_trace(path)
-    assert not is_profiler_trace(tmp_path / "missing.json")
+    assert not is_pytorch_trace(path)
+    assert not is_pytorch_trace(tmp_path / "missing.json")
 
 
 def test_ranks_come_from_the_trace_before_the_name(tmp_path: Path) -> None:
@@ -72,12 +72,17 @@ def test_ranks_come_from_names_where_traces_do_not_say(tmp_path: Path, names: tu
     assert workload.notes[0] == "2 of 4 ranks have no trace"
 
 
-def test_host_traces_in_a_folder_are_skipped_with_a_note(tmp_path: Path) -> None:
+def test_host_traces_are_pytorchs_too(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(HOST_TRACE)
+    assert is_pytorch_trace(path)
+    assert is_pytorch_trace(tmp_path)
+
+
+def test_a_broken_host_trace_in_a_folder_is_named(tmp_path: Path) -> None:
     good(0, 1).write(tmp_path / "device.0.json")
     (tmp_path / "host.0.json").write_text(HOST_TRACE)
-    workload = convert_pytorch(tmp_path)
-    assert workload.ranks == (0,)
-    assert any("skipped 1 host execution trace" in note for note in workload.notes)
+    assert "host.0.json: node number 0 lacks" in refusal(tmp_path)
 
 
 def test_progress_counts_files(tmp_path: Path) -> None:
@@ -115,7 +120,7 @@ EVENT = {"ph": "X", "cat": "cpu_op", "name": "a", "pid": 1, "tid": 1, "ts": 0, "
     [
         ({"traceEvents": []}, "has no events"),
         ({"schemaVersion": 1}, "has no 'traceEvents'"),
-        ({"nodes": [], "schema": "1.1.1"}, "is a host execution trace"),
+        ({"nodes": [], "schema": "1.1.1"}, "has no nodes"),
         ({"traceEvents": 3}, "its events are int, expected a list"),
         (7, "its events are int, expected a list"),
         ({"traceEvents": [EVENT, 5]}, "event 1 is int, expected an object"),

@@ -91,3 +91,34 @@ def test_the_backward_pass_waits_for_the_forward_pass_and_the_optimizer_for_it(t
 def test_threads_that_are_busy_at_once_hand_nothing_over(tmp_path: Path) -> None:
     nodes = Nodes(backward().op("other", 38, 8, tid=200).op("also", 39, 5).graph(tmp_path))
     assert "host wait" not in nodes.graph.names
+
+
+def test_a_backward_operator_waits_for_its_forward_operator_on_another_thread(tmp_path: Path) -> None:
+    trace = (
+        Trace().op("aten::mm", 0, 10).op("inner", 2, 3).op("later", 10, 10).op("MmBackward0", 12, 5, tid=200)
+    )
+    assert "aten::mm" not in Nodes(trace.graph(tmp_path)).parents(
+        Nodes(trace.graph(tmp_path)).row("MmBackward0")
+    )
+    nodes = Nodes(trace.flow((0, 100), (12, 200)).graph(tmp_path))
+    assert nodes.parents(nodes.row("MmBackward0")) == ["aten::mm", "host gap"]
+    # the piece that ends the forward operator, not the one that begins it
+    (forward,) = (
+        p for p in nodes.graph.parents_of(nodes.row("MmBackward0")) if nodes.graph.name(p) == "aten::mm"
+    )
+    assert int(forward) == nodes.rows("aten::mm")[-1]
+
+
+def test_a_flow_that_the_recording_contradicts_is_left_out(tmp_path: Path) -> None:
+    trace = Trace().op("aten::mm", 0, 20).op("MmBackward0", 12, 5, tid=200).flow((0, 100), (12, 200))
+    nodes = Nodes(trace.graph(tmp_path))
+    assert nodes.parents(nodes.row("MmBackward0")) == ["host gap"]
+
+
+def test_works_before_the_first_launch_were_under_way_when_the_recording_began(tmp_path: Path) -> None:
+    # a kernel without a recorded launch ends inside a call that waits for the device: the call waited for it
+    trace = Trace().call("cudaDeviceSynchronize", 0, 21, 1).kernel("old", 5, 15)
+    trace.call("cudaLaunchKernel", 30, 5, 2).kernel("new", 40, 5, 2)
+    nodes = Nodes(trace.graph(tmp_path))
+    assert sum(nodes.us(row) for row in nodes.rows("cudaDeviceSynchronize")) == 1
+    assert "old" in nodes.parents(nodes.rows("cudaDeviceSynchronize")[-1])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import shared_files
 
-from chakrasim.converters.pytorch import convert_pytorch, is_profiler_trace
+from chakrasim.converters.pytorch import convert_pytorch, is_pytorch_trace
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
@@ -30,7 +30,7 @@ FOLDERS = [
 
 @pytest.mark.parametrize("trace", TRACES, ids=str)
 def test_a_trace_replays_in_its_recorded_time(shared: Path, trace: Path) -> None:
-    assert is_profiler_trace(shared / trace)
+    assert is_pytorch_trace(shared / trace)
     workload = convert_pytorch(shared / trace)
     (graph,) = workload.graphs.values()
     result = simulate(workload, load_machine("dgx-a100"), network="measured")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from chakrasim.replay.compute.measured import Scales
 from chakrasim.replay.costs import cost
 from chakrasim.replay.kernel import run
 from chakrasim.replay.lower import lower
@@ -10,6 +9,7 @@ from chakrasim.replay.machine import load_machine
 from chakrasim.replay.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
+from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import CLOCK, CommKind, ExecutionGraph, NodeKind
 from chakrasim.traces.workload import Workload
 

@@ -9,10 +9,10 @@ from replay_cases import coll, comp, rank, recv, send
 from test_replay_kernel import random_workload
 
 from chakrasim.replay.collectives import collective_ps
-from chakrasim.replay.compute.measured import Scales
 from chakrasim.replay.machine import Accelerator, Dimension, Machine, RemoteMemory
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
+from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import ConfigError, UnknownName
 
 RING = ("ring",)
@@ -198,7 +198,7 @@ def test_missing_ranks_are_taken_to_arrive_with_the_last() -> None:
     result = simulate(workload, machine())
     after_ps = 50 + all_reduce_ps
     assert result.ends_ps.tolist() == [10, after_ps, 50, after_ps, after_ps + 1500]
-    assert "2 of 4 ranks have no trace" in result.notes[-1]
+    assert "2 of 4 ranks have no trace" in result.to_json()["assumptions"][0]
 
 
 def test_a_lone_message_to_or_from_a_missing_rank_takes_its_own_recording() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -272,22 +273,60 @@ def declared_groups(metadata: dict[str, Any], nodes: Sequence[Any]) -> dict[str,
     """Process groups a trace declares: in its metadata (ours) or in `process_group:init` nodes.
 
     Those nodes hold the text of a list with one JSON string in it, written by PyTorch's host-trace
-    observer. Groups of all ranks stand there without ranks: an empty tuple is the world.
+    observer. Groups of all ranks stand there without ranks: an empty tuple is the world. A smaller group
+    without ranks is left out: who belongs to it isn't told.
     """
+    observed = list(observed_groups(nodes))
+    largest = max((group.size for group in observed), default=0)
+    groups = {g.name: g.ranks for g in observed if g.ranks or (g.size or largest) == largest}
+    # Ours knows more than PyTorch's observer did, so it has the last word.
+    return groups | stated_groups(metadata.get("process_groups"))
+
+
+def stated_groups(text: Any) -> dict[str, tuple[int, ...]]:
+    """Process groups as our metadata state them, `{"1": [0, 1]}`; none where there is no such text."""
+    content = _json_or_none(text)
+    if not isinstance(content, dict):
+        return {}
+    return {str(name): tuple(ranks) for name, ranks in content.items() if isinstance(ranks, list)}
+
+
+@dataclass(frozen=True)
+class ObservedGroup:
+    """An entry of the list in a `process_group:init` node."""
+
+    name: str
+    ranks: tuple[int, ...]
+    """Empty where the list doesn't tell them, as for all ranks."""
+    size: int
+    """0 where it isn't told."""
+    is_default: bool
+
+
+def observed_groups(nodes: Iterable[Any]) -> Iterator[ObservedGroup]:
+    """The process groups that PyTorch's observer listed in a trace; entries that aren't such are left out."""
+    for node in nodes:
+        if "process_group:init" not in node.name:
+            continue
+        entries = _json_or_none(node.inputs.values.strip()[2:-2])
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and "pg_name" in entry:
+                ranks, size = entry.get("ranks"), entry.get("group_size")
+                ranks = _json_or_none(ranks) if isinstance(ranks, str) else ranks
+                if not (isinstance(ranks, list) and all(isinstance(rank, int) for rank in ranks)):
+                    ranks = []
+                yield ObservedGroup(
+                    str(entry["pg_name"]),
+                    tuple(ranks),
+                    size if isinstance(size, int) and size > 0 else 0,
+                    entry.get("pg_desc") == "default_pg" or str(entry["pg_name"]) == "0",
+                )
+
+
+def _json_or_none(text: Any) -> Any:
     import orjson
 
-    groups: dict[str, tuple[int, ...]] = {}
-    texts = [metadata["process_groups"]] if "process_groups" in metadata else []
-    texts += [node.inputs.values.strip()[2:-2] for node in nodes if "process_group:init" in node.name]
-    for text in texts:
-        try:
-            declared = orjson.loads(text)
-        except (orjson.JSONDecodeError, TypeError):
-            continue
-        if isinstance(declared, dict):
-            groups |= {str(name): tuple(ranks) for name, ranks in declared.items()}
-            continue
-        for entry in declared:
-            if isinstance(entry, dict) and "pg_name" in entry:
-                groups[str(entry["pg_name"])] = tuple(entry.get("ranks") or ())
-    return groups
+    try:
+        return orjson.loads(text)
+    except (orjson.JSONDecodeError, TypeError):
+        return None

@@ -21,7 +21,7 @@ NO_LANE = -2
 
 
 CLOCK = "clock_ps"
-"""Metadata of a graph: how far its recorded starts are ahead of the clock that all ranks have in common, ps."""
+"""Metadata of a graph: how far its recorded starts are ahead of the clock that all ranks share, in ps."""
 
 
 class NodeKind(IntEnum):

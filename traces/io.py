@@ -23,8 +23,8 @@ from chakrasim.traces.graph import ExecutionGraph, NodeKind
 
 GZIP_MAGIC = b"\x1f\x8b"
 FEEDER_JSON = (
-    "read from feeder JSON (workload_graph), the form of MLCommons' JSON feeder: it has no process groups, "
-    "operations or tensors; `inspect --fix` writes it as .et"
+    "read from feeder JSON (workload_graph), MLCommons' form for its JSON feeder, which has no "
+    "process groups, operations or tensors"
 )
 FEEDER_JSON_HEAD = 4096
 """Bytes at the beginning of a file in which that key is looked for."""

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from chakrasim.converters.pytorch.convert import convert_pytorch
-from chakrasim.converters.pytorch.sniff import is_profiler_trace
+from chakrasim.converters.pytorch.sniff import is_pytorch_trace
 
-__all__ = ["convert_pytorch", "is_profiler_trace"]
+__all__ = ["convert_pytorch", "is_pytorch_trace"]

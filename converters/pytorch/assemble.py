@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from chakrasim.converters.pytorch.communication import (
-    Communication,
-    Source,
-    Surroundings,
-    describe,
-)
+from chakrasim.converters.pytorch.custom_kernels import KernelTable
 from chakrasim.converters.pytorch.delays import find_delays
 from chakrasim.converters.pytorch.device import Works, gather_works, launch_times
 from chakrasim.converters.pytorch.gloo import JobGroups, find_jobs, job_waits, worker_threads
 from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.handover import Handover, find_handovers
+from chakrasim.converters.pytorch.handover import Handover, find_handovers, forward_to_backward
 from chakrasim.converters.pytorch.host import Pieces, cut, lay_out, piece_that_ends
+from chakrasim.converters.pytorch.identify import find_communications
 from chakrasim.converters.pytorch.kineto import Ints, Recording
-from chakrasim.converters.pytorch.names import is_communication_kernel
 from chakrasim.converters.pytorch.nodes import HostEdges, make_graph, resumed_pieces
 from chakrasim.converters.pytorch.notes import (
     communication_notes,
@@ -33,7 +28,12 @@ from chakrasim.traces.graph import ExecutionGraph
 
 
 def assemble(
-    recording: Recording, groups: Groups, origin_ns: int, metadata: dict[str, Any]
+    recording: Recording,
+    groups: Groups,
+    origin_ns: int,
+    metadata: dict[str, Any],
+    *,
+    kernels: KernelTable | None = None,
 ) -> tuple[ExecutionGraph, list[str]]:
     """Make the graph of one rank; the second result says what was assumed or not understood.
 
@@ -61,7 +61,7 @@ def assemble(
     )
     delays = find_delays(works, pieces, launchers, own_origin_ns)
     job_groups = JobGroups(recording, jobs, job_launches, groups)
-    communications = dict(_communications(recording, works, groups, job_groups))
+    communications = find_communications(recording, works, groups, job_groups, kernels)
     notes = [
         *communication_notes(communications, groups),
         *custom_kernel_notes(recording, communications),
@@ -74,7 +74,7 @@ def assemble(
         pieces,
         launchers,
         delays,
-        _host_edges(pieces, waits, handovers),
+        _host_edges(pieces, waits, handovers, forward_to_backward(recording, pieces)),
         communications,
         rank=groups.rank,
         origin_ns=origin_ns,
@@ -97,39 +97,11 @@ def _cuts(
     return np.concatenate(threads), np.concatenate(times)
 
 
-def _communications(
-    recording: Recording, works: Works, groups: Groups, job_groups: JobGroups
-) -> Iterator[tuple[int, Communication]]:
-    """What each communication kernel and gloo job did, by work."""
-    host, device = recording.host, recording.device
-    around = Surroundings(recording)
-    for row, own in device.arguments.items():
-        name = recording.names[device.name_id[row]]
-        if is_communication_kernel(name) or "Collective name" in own:
-            yield row, describe(name, own, around.of(int(works.launch[row])), groups)
-    if works.jobs:
-        launches = works.launch[works.device_count :].tolist()
-        for job, (annotation, launch) in enumerate(
-            zip(works.jobs, launches, strict=True), works.device_count
-        ):
-            sources = []
-            if launch >= 0:
-                name = recording.names[host.name_id[launch]]
-                sources.append(Source(name, host.arguments[launch]))
-            yield (
-                job,
-                describe(
-                    annotation.name,
-                    annotation.arguments,
-                    sources,
-                    groups,
-                    group=job_groups.of(annotation),
-                ),
-            )
+def _host_edges(pieces: Pieces, waits: list[Wait], handovers: list[Handover], backward: Ints) -> HostEdges:
+    """Which pieces only wait, and what those after a wait or a hand-over depend on.
 
-
-def _host_edges(pieces: Pieces, waits: list[Wait], handovers: list[Handover]) -> HostEdges:
-    """Which pieces only wait, and what those after a wait or a hand-over depend on."""
+    `backward` are edges between pieces, int64[edges, 2].
+    """
     is_wait = np.zeros(len(pieces), dtype=np.bool_)
     on_works: list[tuple[int, int]] = []
     on_pieces: list[tuple[int, int]] = []
@@ -147,5 +119,5 @@ def _host_edges(pieces: Pieces, waits: list[Wait], handovers: list[Handover]) ->
         if source >= low and resumed >= 0:
             on_pieces.append((source, resumed))
     work, work_waiter = np.array(on_works, dtype=np.int64).reshape(-1, 2).T
-    source_, source_waiter = np.array(on_pieces, dtype=np.int64).reshape(-1, 2).T
-    return HostEdges(is_wait, work, work_waiter, source_, source_waiter)
+    between = np.concatenate([np.array(on_pieces, dtype=np.int64).reshape(-1, 2), backward])
+    return HostEdges(is_wait, work, work_waiter, between[:, 0], between[:, 1])

@@ -1,17 +1,19 @@
 """When each rank's recording begins, on one clock.
 
 A collective ends for all members at nearly the same time, whatever their clocks say: over many of them, the
-median of how far a rank's end lies from the middle of all members' is the error of its clock. Ranks that
-share messages only keep the clocks they have, as far as no message then arrives before it was sent.
+median of how far a rank's end lies from the middle of all members' is the error of its clock, unless single
+ends lie further apart than that. Ranks that share messages only keep the clocks they have, as far as no
+message then arrives before it was sent.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
-from chakrasim.traces.edit import delay_start
+from chakrasim.traces.edits.start import delay_start
 from chakrasim.traces.graph import CLOCK, Ints
 from chakrasim.traces.matching import MessageMatching, match_collectives, match_messages
 from chakrasim.traces.units import format_time
@@ -26,18 +28,25 @@ def align_starts(workload: Workload, *, is_one_clock: bool = True) -> Workload:
     """
     if len(workload.graphs) < 2 or any((g.starts_ps < 0).all() for g in workload.graphs.values()):
         return workload
-    ends_ps = _ends_of_common_collectives(workload)
-    if len(ends_ps):
-        apart = ends_ps - np.median(ends_ps, axis=1, keepdims=True)
+    ranks = list(workload.graphs)
+    groups = _ends_by_group(workload)
+    everyone = groups.get(tuple(ranks))
+    if everyone is not None:
+        apart = everyone - np.median(everyone, axis=1, keepdims=True)
         clock_ps = np.rint(np.median(apart, axis=0)).astype(np.int64)
+        if is_one_clock:  # a clock that seems off by less than its ends scatter is right for all we know
+            scatter_ps = np.percentile(np.abs(apart - clock_ps), 90, axis=0)
+            clock_ps[np.abs(clock_ps) <= scatter_ps] = 0
         rest_ps = int(np.median(np.abs(apart - clock_ps).max(axis=1)))
         how = (
-            f"clocks are aligned by the ends of {len(ends_ps):,} collectives, which then agree to within "
+            f"clocks are aligned by the ends of {len(everyone):,} collectives, which then agree to within "
             f"{format_time(rest_ps)} (median)"
         )
-    elif is_one_clock:
-        messages = match_messages(workload)
-        clock_ps = _clocks_by_messages(workload, messages)
+    elif (by_groups := _clocks_by_groups(ranks, groups)) is not None:
+        clock_ps = by_groups
+        how = f"clocks are aligned by the ends of collectives in {len(groups):,} groups"
+    elif is_one_clock and (groups or len(match_messages(workload).send_row)):
+        clock_ps = _clocks_by_messages(workload, match_messages(workload))
         moved_ps = int(np.abs(clock_ps).max())
         how = "clocks are taken as recorded"
         if moved_ps:
@@ -62,20 +71,39 @@ def align_starts(workload: Workload, *, is_one_clock: bool = True) -> Workload:
     return replace(workload, graphs=graphs, notes=(*workload.notes, note))
 
 
-def _ends_of_common_collectives(workload: Workload) -> Ints:
-    """int64[collectives, ranks]: when each rank ended the collectives of which all recorded the time."""
-    matching = match_collectives(workload)
-    offsets, ranks, rows = matching.members
-    count = len(workload.graphs)
-    is_common = np.diff(offsets) == count
+def _ends_by_group(workload: Workload) -> dict[tuple[int, ...], Ints]:
+    """By the ranks that took part: int64[collectives, ranks], when each ended those that all recorded."""
+    offsets, ranks, rows = match_collectives(workload).members
     ends_ps = np.empty(len(ranks), dtype=np.int64)
     for rank, graph in workload.graphs.items():
         own = ranks == rank
         starts_ps, durations_ps = graph.starts_ps[rows[own]], graph.durations_ps[rows[own]]
         ends_ps[own] = np.where((starts_ps >= 0) & (durations_ps > 0), starts_ps + durations_ps, -1)
-    common = ends_ps[np.repeat(is_common, np.diff(offsets))].reshape(-1, count)
-    complete: Ints = common[(common >= 0).all(axis=1)]
-    return complete
+    found: dict[tuple[int, ...], list[Ints]] = {}
+    for low, high in pairwise(offsets.tolist()):
+        if high > low + 1 and (ends_ps[low:high] >= 0).all():
+            found.setdefault(tuple(ranks[low:high].tolist()), []).append(ends_ps[low:high])
+    return {members: np.stack(ends) for members, ends in found.items()}
+
+
+def _clocks_by_groups(ranks: list[int], groups: dict[tuple[int, ...], Ints]) -> Ints | None:
+    """int64[ranks]: how far each clock is ahead of the first one's, from group to group; None if some aren't
+    reached."""
+    ahead_ps = {ranks[0]: 0}
+    reached = True
+    while reached and len(ahead_ps) < len(ranks):
+        reached = False
+        for members, ends_ps in sorted(groups.items(), key=lambda item: -len(item[1])):
+            known = next((k for k, rank in enumerate(members) if rank in ahead_ps), None)
+            if known is None or all(rank in ahead_ps for rank in members):
+                continue
+            later_ps = np.median(ends_ps - ends_ps[:, known : known + 1], axis=0)
+            for rank, ps in zip(members, later_ps.tolist(), strict=True):
+                ahead_ps.setdefault(rank, ahead_ps[members[known]] + round(ps))
+            reached = True
+    if len(ahead_ps) < len(ranks):
+        return None
+    return np.array([ahead_ps[rank] for rank in ranks], dtype=np.int64)
 
 
 def _clocks_by_messages(workload: Workload, messages: MessageMatching) -> Ints:

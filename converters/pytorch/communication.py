@@ -1,55 +1,46 @@
 """What a communication kernel or gloo job did: kind, bytes, data type, process group, peer.
 
-The sources, best first: the metadata on the kernel itself; on the `record_param_comms` operator around its
-launch; the sizes that other operators and annotations around the launch recorded (`nccl:all_reduce`,
-`c10d::allreduce_`); the kernel's name. Where kind, size or group stay unknown, `problem` says which: the node
-then keeps its recorded duration and is reported as not understood.
+The sources, best first: the metadata on the kernel itself; the `record_param_comms` around its launch; other
+operators and annotations around it (`c10d::allreduce_`, `_c10d_functional::all_reduce`, `nccl:all_reduce`),
+innermost first; the kernel's name. A library's own kernels are known by a table (`custom_kernels`). Where
+kind, size or group stay unknown, `problem` says which: the node then keeps its recorded duration and is
+reported as not understood.
 """
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.kineto import Recording
+from chakrasim.converters.pytorch.custom_kernels import WORLD, KernelTable, Row
+from chakrasim.converters.pytorch.facts import (
+    RECORD,
+    Facts,
+    facts_of_annotation,
+    facts_of_metadata,
+    facts_of_operator,
+    facts_of_record,
+)
+from chakrasim.converters.pytorch.groups import Group, Groups
 from chakrasim.converters.pytorch.names import (
-    dtype_of,
     dtype_of_kernel,
+    is_communication_kernel,
     kind_of_kernel,
     kind_of_operation,
+    reduction_of_kernel,
 )
+from chakrasim.converters.pytorch.surroundings import Source, Surroundings
 from chakrasim.traces.graph import CommKind, NodeKind
 
-_INPUT = {
-    "_allgather_base_": 1,
-    "allgather_": 1,
-    "allgather_coalesced_": 1,
-    "allgather_into_tensor_coalesced_": 1,
-    "_reduce_scatter_base_": 1,
-    "reduce_scatter_": 1,
-    "reduce_scatter_tensor_coalesced_": 1,
-    "alltoall_base_": 1,
-    "alltoall_": 1,
-    "gather_": 1,
-}
-"""Which argument of a c10d operator is its input; of all others it is the first."""
-_ROOT = {"broadcast_": 2, "reduce_": 3, "gather_": 3, "scatter_": 3}
-"""Which argument is the root, a rank within the group."""
+__all__ = ["Communication", "Source", "Surroundings", "describe", "facts_of", "is_operation"]
+
 _ROOTED = (CommKind.BROADCAST, CommKind.REDUCE, CommKind.GATHER, CommKind.SCATTER)
-_ARROW = re.compile(r"(\d+)\s*(->|<-)\s*(\d+)")
-
-
-@dataclass(frozen=True)
-class Source:
-    """An operator or annotation that tells something of a communication."""
-
-    name: str
-    arguments: Mapping[str, Any]
+_REDUCING = (CommKind.ALL_REDUCE, CommKind.REDUCE, CommKind.REDUCE_SCATTER)
+_GATHERING = (CommKind.ALL_GATHER, CommKind.GATHER)
+_SCATTERING = (CommKind.REDUCE_SCATTER, CommKind.SCATTER)
+_EMPTY_INPUT = "its input was recorded as empty; its size is the output's"
+_ASSUMED_FP32 = "its data type isn't recorded; taken as fp32"
 
 
 @dataclass
@@ -67,6 +58,13 @@ class Communication:
     tag: int = -1
     problem: str = ""
     attrs: dict[str, Any] = field(default_factory=dict)
+    """Where recorded: `comm_out_bytes`; `async`; `in_split_size` and `out_split_size`, each rank's share, in
+    rows or elements; `reduction`; `comm_seq` and `comms_id`, which tell collectives apart; `issued_as`, the
+    collective that was called where the backend did another."""
+    repairs: list[str] = field(default_factory=list)
+    """What was wrong with the recorded metadata and put right, or had to be assumed."""
+    is_custom: bool = False
+    """Known by the table of a library's own kernels."""
 
 
 def describe(
@@ -76,185 +74,190 @@ def describe(
     groups: Groups,
     *,
     group: tuple[str | None, tuple[int, ...]] | None = None,
+    kernels: KernelTable | None = None,
+    batch: Sequence[Facts] = (),
 ) -> Communication:
     """Put together what is known of a kernel or job called `name` with arguments `own`.
 
     `around` lists what enclosed its launch, outermost first. A `group` that is known otherwise goes first.
+    `batch` holds what was issued before and launched together as this kernel. O(sources).
     """
     around = list(around)
-    inner = [s for s in reversed(around) if s.name == "record_param_comms"]
-    inner += [s for s in reversed(around) if s.name != "record_param_comms"]
-    facts: dict[str, Any] = {}
-    for arguments in (*(s.arguments for s in reversed(inner)), own):
-        facts.update(arguments)
-    if not any(s.name == "record_param_comms" for s in inner):
-        facts.pop("Concrete Inputs", None)  # other operators' arguments mean other things
-    result = Communication()
-    found = _kind(name, facts, inner)
-    dtype = dtype_of(str(facts.get("dtype", "")))
-    if found is None:
+    is_foreign = not is_communication_kernel(name) and "Collective name" not in own
+    row = kernels.match(name) if kernels is not None and is_foreign else None
+    facts = row.facts(name, around) if row else facts_of(name, own, around)
+    result = Communication(is_custom=row is not None)
+    if batch and facts.in_count < 0 and facts.kind in (None, batch[0].kind):
+        facts = _joined(batch, result)
+    if result.problem:
+        return result
+    if facts.kind is None:
         result.problem = "its kind isn't recorded"
         return result
-    result.kind, comm_kind = found
-    operator = next((s for s in inner if s.name.startswith("c10d::")), None)
-    resolved = group or groups.resolve(facts, operator.name if operator else "")
-    if resolved is None:
-        result.problem = "its process group isn't recorded"
-        return _as_unknown(result)
-    result.group, ranks = resolved
-    count, dtype = _elements(found, facts, dtype, name, own, inner, len(ranks))
+    result.kind, comm_kind = facts.kind
+    result.attrs = _attributes(facts)
+    resolved = Group(*group) if group else _row_group(row, around, groups) if row else groups.resolve(facts)
+    if not resolved.ranks:
+        return _as_unknown(result, resolved.problem)
+    result.group = resolved.name
+    result.repairs += [resolved.repair] if resolved.repair else []
+    count = _count(facts, len(resolved.ranks), result)
+    dtype = facts.dtype or dtype_of_kernel(name)
     if comm_kind == CommKind.BARRIER:
         count, dtype = 0, dtype or ("uint8", 1)
+    if dtype is None and count >= 0 and facts.issued_as == (NodeKind.COLL, CommKind.SCATTER):
+        dtype = ("fp32", 4)  # a list's type isn't recorded, and only the root has another
+        result.repairs.append(_ASSUMED_FP32)
+    if count >= 0 and dtype is None and facts.unknown_dtype:
+        return _as_unknown(result, f"its data type {facts.unknown_dtype} isn't known")
     if count < 0 or dtype is None:
-        result.problem = "its size isn't recorded"
-        return _as_unknown(result)
+        return _as_unknown(result, "its size isn't recorded")
     result.comm_kind, result.comm_bytes, result.dtype = comm_kind, count * dtype[1], dtype[0]
-    _peer(result, facts, inner, operator, ranks)
+    if facts.out_count >= 0 and comm_kind not in (-1, CommKind.BARRIER):
+        result.attrs["comm_out_bytes"] = facts.out_count * dtype[1]
+    _put_peer(result, facts, resolved.ranks, groups)
     if result.kind != NodeKind.COLL and result.peer < 0:
-        result.problem = "its peer isn't recorded"
-        return _as_unknown(result)
-    for key in ("In split size", "Out split size"):
-        if facts.get(key) not in (None, "", "[]"):
-            result.attrs[key.lower().replace(" ", "_")] = str(facts[key])
+        return _as_unknown(result, "its peer isn't recorded")
+    if comm_kind in _REDUCING and (reduction := facts.reduction or reduction_of_kernel(name)):
+        result.attrs["reduction"] = reduction
     return result
 
 
-def _as_unknown(result: Communication) -> Communication:
-    return Communication(problem=result.problem, group=result.group)
+def facts_of(name: str, own: Mapping[str, Any], around: Sequence[Source]) -> Facts:
+    """Every source's word on a kernel or job, each fact from the best source that has it.
 
-
-def _kind(name: str, facts: Mapping[str, Any], inner: list[Source]) -> tuple[NodeKind, int] | None:
+    `around` lists what enclosed its launch, outermost first.
+    """
+    facts = facts_of_metadata(own)
+    if facts.in_count == 0 and facts.out_count == 0 and facts.kind != (NodeKind.COLL, CommKind.BARRIER):
+        facts.in_count = facts.out_count = -1  # a kernel that ran moved something
+    inner_first = list(reversed(around))
     if name.startswith("gloo:"):
-        return kind_of_operation(name)
-    named = facts.get("Collective name")
-    found = kind_of_operation(str(named)) if named else None
-    for source in inner:
-        if found is None and source.name != "record_param_comms":
-            found = kind_of_operation(source.name)
-    return found or kind_of_kernel(name)
+        facts.fill(facts_of_annotation(name, own))
+    for source in inner_first:
+        if source.name == RECORD and is_operation(source.arguments):
+            facts.fill(facts_of_record(source.arguments))
+    for source in inner_first:
+        if source.name.startswith(("nccl:", "rccl:")):
+            facts.fill(facts_of_annotation(source.name, source.arguments))
+        elif source.name != RECORD:
+            facts.fill(facts_of_operator(source.name, source.arguments))
+    facts.fill(Facts(kind=kind_of_kernel(name)))
+    return facts
 
 
-def _elements(
-    found: tuple[NodeKind, int],
-    facts: Mapping[str, Any],
-    dtype: tuple[str, int] | None,
-    name: str,
-    own: Mapping[str, Any],
-    inner: list[Source],
-    group_size: int,
-) -> tuple[int, tuple[str, int] | None]:
-    """Elements of the rank's input (-1 if unknown) and their type."""
-    kind, comm_kind = found
-    given, taken = facts.get("In msg nelems"), facts.get("Out msg nelems")
-    if isinstance(given, int) and dtype is not None:
-        taken = taken if isinstance(taken, int) else 0
-        if kind != NodeKind.COLL or comm_kind in (CommKind.BROADCAST, CommKind.REDUCE):
-            return max(given, taken), dtype
-        if comm_kind == CommKind.SCATTER:  # only the root has an input
-            return max(given, taken * group_size), dtype
-        return given, dtype
+def is_operation(arguments: Mapping[str, Any]) -> bool:
+    """False for a record of waiting or of something else that isn't a communication."""
+    name = str(arguments.get("Collective name") or "")
+    return not name or kind_of_operation(name) is not None
+
+
+def _as_unknown(known: Communication, problem: str) -> Communication:
+    return Communication(
+        problem=problem,
+        group=known.group,
+        attrs=known.attrs,
+        repairs=known.repairs,
+        is_custom=known.is_custom,
+    )
+
+
+def _attributes(facts: Facts) -> dict[str, Any]:
+    attrs: dict[str, Any] = {}
+    if facts.is_async is not None:
+        attrs["async"] = facts.is_async
+    if facts.sequence >= 0:
+        attrs["comm_seq"] = facts.sequence
+    for key, value in (
+        ("in_split_size", facts.in_split),
+        ("out_split_size", facts.out_split),
+        ("comms_id", facts.comms_id),
+    ):
+        if value:
+            attrs[key] = value
+    if facts.issued_as and facts.issued_as != facts.kind and facts.issued_as[0] == NodeKind.COLL:
+        attrs["issued_as"] = CommKind(facts.issued_as[1]).label
+    return attrs
+
+
+def _row_group(row: Row, around: Sequence[Source], groups: Groups) -> Group:
+    """The group a row names; of a row for the world, a group that an operator's argument names."""
+    if row.group != WORLD:
+        return groups.named(row.group)
+    for source in reversed(around):
+        if any(operator.search(source.name) for operator, _ in row.operators):
+            values, types = source.arguments.get("Concrete Inputs"), source.arguments.get("Input type")
+            pairs = zip(values, types, strict=False) if values and types else ()
+            for value, kind in pairs:
+                if not str(kind).startswith("Scalar") and str(value) in groups.configured:
+                    return groups.named(str(value))
+    if len(groups.world) > 1:
+        groups.doubts["custom kernels of no known process group were taken as the whole world's"] += 1
+    return groups.named(WORLD)
+
+
+def _count(facts: Facts, group_size: int, result: Communication) -> int:
+    """Elements of the rank's input, -1 if unknown: of all ranks' inputs where only the root has one.
+
+    An input of 0 elements is that of a rank that only receives, or a mistake: then the output tells.
+    """
+    kind, comm_kind = facts.kind or (NodeKind.COLL, -1)
+    given, taken = facts.in_count, facts.out_count
     if comm_kind == CommKind.SCATTER:
-        for source in inner:
-            if source.name.startswith("c10d::scatter"):
-                count, dtype = _recorded_size(source.arguments, 0)
-                dtype = dtype or _recorded_size(own, 0)[1] or ("fp32", 4)
-                return count * group_size if count >= 0 else -1, dtype
-    sources = [Source(name, own), *(s for s in inner if s.name.startswith(("nccl:", "rccl:")))]
-    sources += inner
-    best = -1
-    for source in sources:
-        stem = source.name.removeprefix("c10d::")
-        count, recorded = _recorded_size(source.arguments, _INPUT.get(stem, 0))
-        if count >= 0 and best < 0:
-            best = count
-        dtype = dtype or recorded
-    return best, dtype or dtype_of_kernel(name)
+        return max(given, taken * group_size) if taken >= 0 else given
+    if given > 0:
+        return given
+    is_even = not facts.in_split and not facts.out_split
+    if taken > 0 and (kind != NodeKind.COLL or comm_kind not in (*_GATHERING, CommKind.ALL_TO_ALL)):
+        if given == 0 and kind == NodeKind.COLL:
+            result.repairs.append(_EMPTY_INPUT)
+        return taken * group_size if comm_kind in _SCATTERING else taken
+    if given < 0 and taken > 0 and is_even:
+        if comm_kind == CommKind.ALL_TO_ALL:
+            return taken
+        if comm_kind == CommKind.ALL_GATHER and taken % group_size == 0:
+            return taken // group_size
+    return given
 
 
-def _recorded_size(arguments: Mapping[str, Any], position: int) -> tuple[int, tuple[str, int] | None]:
-    """Elements in the tensor or list of tensors at a position of `Input Dims`, and the recorded type."""
-    dims, types = arguments.get("Input Dims"), arguments.get("Input type")
-    if not isinstance(dims, list) or not isinstance(types, list) or position >= len(dims):
-        return -1, None
-    kind = str(types[position]) if position < len(types) else ""
-    dtype = dtype_of(kind)
-    shape = dims[position]
-    if kind == "TensorList" or (shape and isinstance(shape[0], list)):
-        return (sum(prod(s) for s in shape) if shape else -1), dtype
-    if dtype is None:
-        return -1, None
-    if position == 0 and len(set(map(str, types))) == 1:  # a job lists each tensor as an argument
-        return sum(prod(s) for s in dims), dtype
-    return prod(shape), dtype
+def _joined(batch: Sequence[Facts], result: Communication) -> Facts:
+    """What one kernel does that carries out all that was issued: the sum, if they are collectives alike."""
+    joined = replace(batch[0])
+    if len(batch) == 1:
+        return joined
+    alike = {(f.kind, f.dtype, f.group_name, f.ranks, f.group_size, f.peer, f.rank) for f in batch}
+    if len(alike) == 1 and joined.kind is not None and joined.kind[0] == NodeKind.COLL:
+        counts = [(f.in_count, f.out_count) for f in batch]
+        joined.in_count, joined.out_count = (
+            sum(column) if min(column) >= 0 else -1 for column in zip(*counts, strict=True)
+        )
+        joined.in_split = joined.out_split = ""
+        return joined
+    result.problem = "it is several messages in one kernel"
+    result.attrs["messages"] = ", ".join(_message(facts) for facts in batch)
+    return joined
 
 
-def _peer(
-    result: Communication,
-    facts: Mapping[str, Any],
-    inner: list[Source],
-    operator: Source | None,
-    ranks: tuple[int, ...],
-) -> None:
-    """Fill peer and tag. Operators count ranks within their group; `Src Rank` and `Dst Rank` in the world."""
+def _message(facts: Facts) -> str:
+    kind, comm_kind = facts.kind or (NodeKind.COLL, -1)
+    label = kind.label if kind != NodeKind.COLL else CommKind(comm_kind).label if comm_kind >= 0 else "?"
+    peer = facts.world_peer if facts.world_peer >= 0 else facts.rank if facts.peer < 0 else facts.peer
+    count, dtype = max(facts.in_count, facts.out_count), facts.dtype[0] if facts.dtype else "?"
+    return f"{label} {count} {dtype} {'from' if kind == NodeKind.RECV else 'to'} {peer}"
+
+
+def _put_peer(result: Communication, facts: Facts, ranks: tuple[int, ...], groups: Groups) -> None:
+    """Fill peer and tag. `Src Rank` and `Dst Rank` are ranks of the world, all else counts in the group."""
     is_rooted = result.kind == NodeKind.COLL and result.comm_kind in _ROOTED
     if result.kind == NodeKind.COLL and not is_rooted:
         return
-    within = -1
-    inputs = operator.arguments.get("Concrete Inputs") if operator else None
-    if operator is not None and isinstance(inputs, list):
-        stem = operator.name.removeprefix("c10d::")
-        position = _ROOT.get(stem, 2)
-        within = _int_at(inputs, position)
-        if not is_rooted:
-            result.tag = _int_at(inputs, 3)
-    if within < 0:
-        arrow = next((m for s in inner if (m := _ARROW.search(s.name))), None)
-        if arrow:
-            # "nccl:send 0->1" and "nccl:recv 1<-0": the peer stands last
-            within = int(arrow.group(3))
-        elif isinstance(facts.get("Rank"), int):
-            within = facts["Rank"]
-    keys = ("Dst Rank",) if result.kind == NodeKind.SEND else ("Src Rank",)
-    for key in ("Root rank", "Root Rank") if is_rooted else keys:
-        if key in facts:
-            result.peer = _int_at([facts[key]], 0)
-            return
+    if not is_rooted:
+        result.tag = facts.tag
+    if facts.world_peer >= 0:
+        result.peer = facts.world_peer
+        return
+    within = facts.peer if facts.peer >= 0 else facts.rank
+    if within < 0 and 0 <= facts.peer_or_own < len(ranks) and ranks[facts.peer_or_own] != groups.rank:
+        within = facts.peer_or_own
     if 0 <= within < len(ranks):
         result.peer = ranks[within]
-
-
-def _int_at(values: list[Any], position: int) -> int:
-    try:
-        return int(values[position])
-    except (IndexError, TypeError, ValueError):
-        return -1
-
-
-class Surroundings:
-    """Finds the operators and annotations about communication whose span holds a launch."""
-
-    def __init__(self, recording: Recording) -> None:
-        host = recording.host
-        self.recording = recording
-        self.spans: dict[int, list[tuple[int, int, Source]]] = {}
-        for row, arguments in host.arguments.items():
-            source = Source(recording.names[host.name_id[row]], arguments)
-            span = int(host.start_ns[row]), int(host.end_ns[row]), source
-            self.spans.setdefault(int(host.thread[row]), []).append(span)
-        for note in recording.annotations:
-            if not note.name.startswith("gloo:"):
-                span = note.start_ns, note.end_ns, Source(note.name, note.arguments)
-                self.spans.setdefault(note.thread, []).append(span)
-        for spans in self.spans.values():
-            spans.sort(key=lambda s: (s[0], -s[1]))
-        self.starts = {thread: [s[0] for s in spans] for thread, spans in self.spans.items()}
-
-    def of(self, launch: int) -> list[Source]:
-        """Outermost first; empty if the launch wasn't recorded. They nest no deeper than a few."""
-        if launch < 0:
-            return []
-        thread = int(self.recording.host.thread[launch])
-        time = int(self.recording.host.start_ns[launch])
-        spans = self.spans.get(thread, [])
-        at = bisect_right(self.starts.get(thread, []), time)
-        return [source for _, end, source in spans[max(0, at - 8) : at] if end >= time]

@@ -1,7 +1,8 @@
 """Time that no recorded cause explains: between the last cause of a work and its start.
 
-After a launch it is launch latency; after a work on the device it is the stream's; where nothing came before,
-the launch wasn't recorded. Each becomes a node of its own that occupies nothing.
+After a launch it is launch latency, the host's; if it is too long for that, the device had something else to
+do. After a work on the device it is the stream's; where nothing came before, the launch wasn't recorded. Each
+becomes a node of its own that occupies nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from chakrasim.converters.pytorch.kineto import Ints
 
 AFTER_LAUNCH = -1
 AFTER_NOTHING = -2
+UNEXPLAINED_NS = 50_000
+"""No launch takes this long by itself: ten times what launches on idle devices take in the traces seen."""
 
 
 @dataclass

@@ -34,7 +34,8 @@ class Works:
     launch: Ints
     """Host row of the call or operator that issued it, -1 if that wasn't recorded."""
     issued_ns: Ints
-    """When the launch began; where it wasn't recorded, the work's own start."""
+    """When the launch began; where it wasn't recorded, the work's own start, or before the recording's begin
+    for works before the first of their stream with a launch: those were under way by then."""
     jobs: list[Annotation]
     """gloo's jobs; job j is row `len(device) + j`."""
     lane: Ints
@@ -57,7 +58,10 @@ class Works:
 
 
 def link_launches(recording: Recording) -> Ints:
-    """For each device event the host row with its correlation id, -1 if there is none."""
+    """For each device event the host row with its correlation id, -1 if there is none.
+
+    A call that began after the work it seems to have launched didn't launch it: its correlation id is wrong.
+    """
     host, device = recording.host, recording.device
     calls = np.flatnonzero(host.is_call & (host.correlation >= 0))
     if not len(calls):
@@ -66,6 +70,7 @@ def link_launches(recording: Recording) -> Ints:
     correlations = host.correlation[calls]
     at = np.minimum(np.searchsorted(correlations, device.correlation), len(calls) - 1)
     is_found = (correlations[at] == device.correlation) & (device.correlation > 0)
+    is_found &= host.start_ns[calls[at]] <= device.start_ns
     return np.where(is_found, calls[at], -1)
 
 
@@ -96,13 +101,19 @@ def gather_works(recording: Recording, jobs: list[Annotation], job_launches: lis
         stream=np.concatenate([device.stream, np.array(job_streams, dtype=np.int64)]),
         stream_names=names,
         launch=launch,
-        issued_ns=np.where(launch >= 0, host.start_ns[launch], start) if len(host) else start,
+        issued_ns=np.where(launch >= 0, host.start_ns[launch], start) if len(host) else start.copy(),
         jobs=jobs,
         lane=np.zeros(0, dtype=np.int64),
         lane_names=[],
         edge_source=np.zeros(0, dtype=np.int64),
         edge_work=np.zeros(0, dtype=np.int64),
     )
+    first_launched = np.full(len(names) + 1, np.iinfo(np.int64).max)  # the last is that of no stream
+    has_launch = launch >= 0
+    np.minimum.at(first_launched, works.stream[has_launch], start[has_launch])
+    until = first_launched[works.stream]
+    was_under_way = ~has_launch & (start < until) & (until < np.iinfo(np.int64).max)
+    works.issued_ns[was_under_way] = recording.origin_ns - 1
     _order_streams(works, _WHOLE_US_ROUNDING_NS if recording.is_whole_us else _ROUNDING_NS)
     return works
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import combinations
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from chakrasim.converters.pytorch.device import Works
+from chakrasim.converters.pytorch.facts import facts_of_operator, tensors
 from chakrasim.converters.pytorch.groups import Groups
 from chakrasim.converters.pytorch.host import GAP, Pieces
 from chakrasim.converters.pytorch.kineto import Annotation, Recording
 from chakrasim.converters.pytorch.names import kind_of_operation
+from chakrasim.converters.pytorch.operators import signature_of
+from chakrasim.converters.pytorch.surroundings import Surroundings
 from chakrasim.converters.pytorch.synchronisation import Wait
 
 _THREADS_A_GROUP = 2
@@ -87,6 +89,7 @@ class JobGroups:
                 size = _group_size(name, recording.host.arguments[launch])
                 if size > 0:
                     sizes[job.thread] = size
+        names = _named_groups(recording, jobs, launches, groups)
         self.by_thread: dict[int, tuple[str, tuple[int, ...]]] = {}
         if len(declared) < 2:
             return
@@ -97,8 +100,8 @@ class JobGroups:
                 choice
                 for choice in combinations(declared, len(pairs))
                 if all(
-                    sizes.get(thread, len(ranks)) == len(ranks)
-                    for pair, (_, ranks) in zip(pairs, choice, strict=True)
+                    sizes.get(thread, len(ranks)) == len(ranks) and names.get(thread, name) == name
+                    for pair, (name, ranks) in zip(pairs, choice, strict=True)
                     for thread in pair
                 )
             ]
@@ -110,30 +113,53 @@ class JobGroups:
             for pair, group in zip(pairs, fitting[0], strict=True):
                 for thread in pair:
                     self.by_thread[thread] = group
+        self.by_thread |= {thread: (name, groups.configured[name]) for thread, name in names.items()}
 
     def of(self, job: Annotation) -> tuple[str | None, tuple[int, ...]]:
         """Name (None for the world) and ranks of a job's group."""
         if job.thread in self.by_thread:
             return self.groups.known(*self.by_thread[job.thread])
+        if any(self.groups.rank in r and r != self.groups.world for r in self.groups.configured.values()):
+            self.groups.doubts["gloo messages name no process group; taken as the whole world's"] += 1
         return None, self.groups.world
+
+
+def _named_groups(
+    recording: Recording, jobs: list[Annotation], launches: list[int], groups: Groups
+) -> dict[int, str]:
+    """By worker thread: the group that a functional collective of its jobs names."""
+    if not any("_functional" in name for name in recording.names):
+        return {}
+    around = Surroundings(recording)
+    found: dict[int, str] = {}
+    for job, launch in zip(jobs, launches, strict=True):
+        if job.name in ("gloo:send", "gloo:recv"):
+            continue
+        for source in around.of(launch):
+            name = facts_of_operator(source.name, source.arguments).group_name
+            if name in groups.configured and groups.rank in groups.configured[name]:
+                found[job.thread] = name
+    return found
 
 
 def _group_size(operator: str, arguments: dict[str, Any]) -> int:
     """The number of ranks that an operator's arguments show, -1 if they don't."""
+    signature = signature_of(operator)
     dims = arguments.get("Input Dims")
-    if not isinstance(dims, list) or len(dims) < 2:
+    if signature is None or not isinstance(dims, list) or signature.output < 0 or len(dims) < 2:
         return -1
-    stem = operator.removeprefix("c10d::")
-    if stem == "alltoall_" and isinstance(dims[1], list):
-        return len(dims[1]) or -1
-    if stem not in ("_allgather_base_", "_reduce_scatter_base_"):
+    sides = [dims[signature.input], dims[signature.output]]
+    if operator == "c10d::alltoall_":
+        lists = [len(side) for side in sides if side and isinstance(side[0], list)]
+        return lists[0] if lists else -1
+    for side in sides:  # a list of lists has one tensor a rank; host traces record it, Kineto doesn't
+        if side and isinstance(side[0], list) and side[0] and isinstance(side[0][0], list):
+            return len(side[0])
+    if operator not in ("c10d::_allgather_base_", "c10d::_reduce_scatter_base_"):
         return -1
-    try:
-        first, second = prod(dims[0]), prod(dims[1])
-    except TypeError:
-        return -1
+    first, second = (tensors(arguments, p)[0] for p in (signature.input, signature.output))
     large, small = max(first, second), min(first, second)
-    return large // small if small and large % small == 0 else -1
+    return large // small if small > 0 and large % small == 0 else -1
 
 
 def _number(thread: object) -> int:

@@ -4,7 +4,8 @@ On a GPU, backward operators run on a thread of the autograd engine while the ca
 `backward`, where the profiler records nothing: a gap. Only the plain case is linked: the caller is idle,
 the engine's thread is idle when that gap begins and when it ends, and in between it evaluates backward
 functions. Then the engine's work waits for the caller's last piece, and what the caller does after it
-waits for the engine.
+waits for the engine. Beside that, a backward operator waits for the forward operator that a recorded flow
+names.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chakrasim.converters.pytorch.host import GAP, Pieces
-from chakrasim.converters.pytorch.kineto import Recording
+from chakrasim.converters.pytorch.kineto import Ints, Recording
 
 _ENGINE = "autograd::engine::evaluate_function"
 _SHARE = 0.01
@@ -90,3 +91,33 @@ def _take_over(
         handovers.append(Handover(engine, int(pieces.start_ns[first]), begin, caller))
     handovers.append(Handover(caller, begin, finished, engine))
     return handovers
+
+
+def forward_to_backward(recording: Recording, pieces: Pieces) -> Ints:
+    """Pieces that end forward operators and pieces that begin their backward ones: int64[edges, 2].
+
+    Only across threads, where the order on a thread doesn't say it, and only where the forward operator had
+    ended. O(n log n).
+    """
+    flows = [flow for flow in recording.flows if flow[0][0] != flow[1][0]]
+    if not flows:
+        return np.zeros((0, 2), dtype=np.int64)
+    rows = np.flatnonzero(pieces.event != GAP)
+    first = np.full(len(recording.host), -1, dtype=np.int64)
+    last = first.copy()
+    first[pieces.event[rows[::-1]]] = rows[::-1]
+    last[pieces.event[rows]] = rows
+    begins = {
+        (thread, start): row
+        for row, (thread, start) in enumerate(
+            zip(recording.host.thread.tolist(), recording.host.start_ns.tolist(), strict=True)
+        )
+        if first[row] >= 0
+    }
+    pairs = [(begins.get(begin, -1), begins.get(end, -1)) for begin, end in flows]
+    edges = [(last[forward], first[back]) for forward, back in pairs if forward >= 0 and back >= 0]
+    found = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    is_causal: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
+        pieces.end_ns[found[:, 0]] <= pieces.start_ns[found[:, 1]]
+    )
+    return found[is_causal]

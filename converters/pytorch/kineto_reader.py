@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,20 @@ from chakrasim.converters.pytorch.kineto import (
     Recording,
     SyncRecord,
 )
+from chakrasim.converters.pytorch.names import describes_communication
 from chakrasim.traces.errors import TraceError
 
-_DESCRIBES_COMMUNICATION = ("record_param_comms", "c10d::", "nccl:", "gloo:", "rccl:")
 _STEP = "ProfilerStep"
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, *, describes: Callable[[str], bool] = describes_communication) -> Recording:
     """Read one profiler trace, plain or gzipped. O(events), about 2 us each.
 
     Raises TraceError for what isn't complete JSON, isn't a profiler trace, has no events or impossible ones.
     """
     with collector_paused():
         header, pieces = read_document(path)
-        reader = _Reader(str(path))
+        reader = _Reader(str(path), describes)
         for events in pieces:
             reader.take(events)
         return reader.finish(header)
@@ -45,8 +45,9 @@ def read_recording(path: Path) -> Recording:
 class _Reader:
     """Turns batches of events into columns, so that a large file's events never exist all at once."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, describes: Callable[[str], bool]) -> None:
         self.source = source
+        self.describes = describes
         self.count = 0
         self.names: dict[Any, tuple[int, bool, bool, bool]] = {}
         """By name: its number, whether it describes communication, is a profiler step, sounds like a kernel
@@ -135,7 +136,7 @@ class _Reader:
 
     def _know(self, name: Any) -> tuple[int, bool, bool, bool]:
         text = str(name)
-        describes = text.startswith(_DESCRIBES_COMMUNICATION)
+        describes = self.describes(text)
         known = len(self.names), describes, text.startswith(_STEP), "ccl" in text
         return self.names.setdefault(name, known)
 
@@ -162,6 +163,8 @@ class _Reader:
                 f"{self.source}: none of its {self.count} events is an operator, a runtime call or a "
                 "kernel; record with the profiler's CPU or CUDA activity on"
             )
+        self._require_one_time(host_start, host["name_id"])
+        self._require_one_time(device_start, device["name_id"])
         distributed = header.get("distributedInfo")
         is_call = host.pop("is_call") > 0
         return Recording(
@@ -188,6 +191,19 @@ class _Reader:
             flows=self._finish_flows(),
         )
 
+    def _require_one_time(self, starts: Ints, name_ids: Ints) -> None:
+        """Raise TraceError for an event that was recorded ages before or after the others."""
+        if not len(starts):
+            return
+        apart = np.abs(starts - int(np.median(starts)))
+        worst = int(apart.argmax())
+        if apart[worst] > _LONGEST_NS:
+            raise TraceError(
+                f"{self.source}: an event ({str(list(self.names)[name_ids[worst]])!r}) starts at "
+                f"{starts[worst] / 1000:.0f} us, {apart[worst] / 1e9:,.0f} s from the middle of all; "
+                "its time stamp is damaged"
+            )
+
     def _finish_annotations(self) -> tuple[list[Annotation], list[Annotation], list[Annotation]]:
         """Those about communication, profiler steps, and all others."""
         starts, ends, columns = self.notes.join()
@@ -207,6 +223,13 @@ class _Reader:
             annotation = Annotation(name, thread, start, end, arguments)
             kind = steps if name.startswith(_STEP) else annotations if describes else phases
             kind.append(annotation)
+        longest = (a for a in (*steps, *phases) if a.end_ns - a.start_ns > _LONGEST_NS)
+        if (damaged := next(longest, None)) is not None:
+            seconds = (damaged.end_ns - damaged.start_ns) / 1e9
+            raise TraceError(
+                f"{self.source}: annotation {damaged.name!r} lasts {seconds:,.0f} s: its time or duration "
+                "is damaged"
+            )
         for some in (steps, phases):
             some.sort(key=lambda a: (a.start_ns, -a.end_ns))
         return annotations, steps, phases
@@ -283,6 +306,8 @@ class _Table:
         return start, end, dict(zip(self.names, columns, strict=True))
 
 
+_LONGEST_NS = 10**15
+"""No recording lasts longer than this: eleven days."""
 _LATEST_US = 2.0**52
 """Nothing is recorded after this: the year 2112, counted from 1970."""
 

@@ -16,14 +16,17 @@ _KINDS: tuple[tuple[str, NodeKind, int], ...] = (
     ("gather", NodeKind.COLL, CommKind.GATHER),
     ("scatter", NodeKind.COLL, CommKind.SCATTER),
     ("barrier", NodeKind.COLL, CommKind.BARRIER),
+    ("monitoredbarrier", NodeKind.COLL, CommKind.BARRIER),
     ("send", NodeKind.SEND, -1),
+    ("isend", NodeKind.SEND, -1),
     ("recv", NodeKind.RECV, -1),
+    ("irecv", NodeKind.RECV, -1),
 )
 """Beginnings of names without punctuation; a longer word stands before a shorter one it begins with."""
 
-_SCOPE = re.compile(r"^(nccl|rccl|gloo):|^_?c10d(_functional)?::")
+_SCOPE = re.compile(r"^(nccl|rccl|gloo):|^_?c10d(_functional)?(_autograd)?::")
 _NOT_LETTERS = re.compile(r"[^a-z]")
-_KERNEL = re.compile(r"(?:nccl|rccl|mscclpp?)\w*Kernel_?", re.IGNORECASE)
+_KERNEL = re.compile(r"(?:void )?(?:nccl|rccl|msccl(?:pp)?)\w*Kernel_?", re.IGNORECASE)
 _KERNEL_KIND = re.compile(r"(AllReduce|AllGather|ReduceScatter|Broadcast|Reduce|AllToAll)")
 
 DTYPES: dict[str, tuple[str, int]] = {
@@ -37,6 +40,7 @@ DTYPES: dict[str, tuple[str, int]] = {
     "int": ("int32", 4),
     "long": ("int64", 8),
     "bool": ("bool", 1),
+    "complexhalf": ("complex32", 4),
     "complexfloat": ("complex64", 8),
     "complexdouble": ("complex128", 16),
     "unsigned char": ("uint8", 1),
@@ -54,6 +58,7 @@ DTYPES: dict[str, tuple[str, int]] = {
     "float8_e4m3fnuz": ("fp8", 1),
     "float8_e5m2fnuz": ("fp8", 1),
     "float8_e8m0fnu": ("fp8", 1),
+    "c10::complex<c10::half>": ("complex32", 4),
     "c10::complex<float>": ("complex64", 8),
     "c10::complex<double>": ("complex128", 16),
 }
@@ -74,7 +79,31 @@ _KERNEL_DTYPES = {
     "i32": "int",
     "i64": "long",
 }
-_KERNEL_DTYPE = re.compile(r"_(?:Sum|Prod|Min|Max|MinMax|PreMulSum|SumPostDiv|Avg)_([a-z0-9]+)")
+_KERNEL_REDUCTION = re.compile(
+    r"Reduce(?:Scatter)?_(?:\w*_)?(Sum|Prod|MinMax|Min|Max|PreMulSum|SumPostDiv|Avg)_([a-z0-9]+)",
+    re.IGNORECASE,
+)
+_HOST_DTYPE = re.compile(r"Tensor\(([^)]*)\)")
+
+
+_DESCRIBES = (
+    "record_param_comms",
+    "c10d::",
+    "_c10d_functional",
+    "c10d_functional::",
+    "nccl:",
+    "rccl:",
+    "gloo:",
+)
+
+
+def describes_communication(name: str) -> bool:
+    """Whether an operator's or annotation's arguments tell something of a communication.
+
+    >>> describes_communication("_c10d_functional::all_reduce"), describes_communication("aten::gather")
+    (True, False)
+    """
+    return name.startswith(_DESCRIBES)
 
 
 def is_communication_kernel(name: str) -> bool:
@@ -128,10 +157,15 @@ def kind_of_kernel(name: str) -> tuple[NodeKind, int] | None:
 def dtype_of(name: str) -> tuple[str, int] | None:
     """Our name and the size in bytes of a recorded data type; None if it is unknown.
 
+    Host traces wrap it, and list the types of a list's tensors: the first is taken.
+
     >>> dtype_of("BFloat16"), dtype_of("c10::Half"), dtype_of("TensorList")
     (('bf16', 2), ('fp16', 2), None)
+    >>> dtype_of("GenericList[Tensor(float),Tensor(float)]")
+    ('fp32', 4)
     """
-    lower = name.lower()
+    wrapped = _HOST_DTYPE.search(name)
+    lower = (wrapped.group(1) if wrapped else name).lower()
     return DTYPES.get(lower) or DTYPES.get(lower.removeprefix("c10::"))
 
 
@@ -141,5 +175,17 @@ def dtype_of_kernel(name: str) -> tuple[str, int] | None:
     >>> dtype_of_kernel("ncclDevKernel_AllReduce_Sum_f16_RING_LL(ncclDevComm*, unsigned long, ncclWork*)")
     ('fp16', 2)
     """
-    match = _KERNEL_DTYPE.search(name)
-    return DTYPES.get(_KERNEL_DTYPES.get(match.group(1), "")) if match else None
+    match = _KERNEL_REDUCTION.search(name)
+    return DTYPES.get(_KERNEL_DTYPES.get(match.group(2), "")) if match else None
+
+
+def reduction_of_kernel(name: str) -> str:
+    """What a reducing NCCL kernel computes, in lower case; "" of any other.
+
+    >>> reduction_of_kernel("ncclKernel_AllReduce_RING_LL_Sum_float(ncclWorkElem)")
+    'sum'
+    >>> reduction_of_kernel("ncclKernel_Broadcast_RING_LL_Sum_int8_t(ncclWorkElem)")
+    ''
+    """
+    match = _KERNEL_REDUCTION.search(name)
+    return match.group(1).lower() if match else ""

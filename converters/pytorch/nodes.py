@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.converters.pytorch.communication import Communication
-from chakrasim.converters.pytorch.delays import AFTER_LAUNCH, AFTER_NOTHING, Delays
+from chakrasim.converters.pytorch.delays import AFTER_LAUNCH, AFTER_NOTHING, UNEXPLAINED_NS, Delays
 from chakrasim.converters.pytorch.device import Works
 from chakrasim.converters.pytorch.host import GAP, Pieces, piece_from, segment_numbers
 from chakrasim.converters.pytorch.kineto import COPY, KERNEL, Ints, Recording
@@ -65,8 +65,9 @@ def make_graph(
     piece_row, delay_row, work_row = np.split(row_of, [piece_count, first_work])
 
     names, name_ids = _names(recording, works, pieces, delays, edges.is_wait, delayed)
-    lane_names = [*_thread_names(recording), *works.lane_names]
+    lane_names = [*thread_names(recording), *works.lane_names]
     is_job = np.arange(work_count) >= works.device_count
+    is_unexplained = delays.length_ns[delayed] > UNEXPLAINED_NS
     lengths = np.where(edges.is_wait, 0, pieces.end_ns - pieces.start_ns)
     work_lane = np.where(works.lane >= 0, works.lane + len(recording.threads), NO_LANE)
     columns: dict[str, NDArray[Any]] = {
@@ -90,7 +91,7 @@ def make_graph(
         "is_cpu": np.concatenate(
             [
                 np.ones(piece_count, dtype=np.bool_),
-                (delays.after[delayed] == AFTER_LAUNCH) | is_job[delayed],
+                ((delays.after[delayed] == AFTER_LAUNCH) & ~is_unexplained) | is_job[delayed],
                 is_job,
             ]
         ),
@@ -130,7 +131,7 @@ def make_graph(
     )
 
 
-def _thread_names(recording: Recording) -> list[str]:
+def thread_names(recording: Recording) -> list[str]:
     plain = Counter(str(thread) for _, thread in recording.threads)
     return [
         f"thread {thread}" if plain[str(thread)] == 1 else f"thread {process}/{thread}"
@@ -156,6 +157,9 @@ def _names(
     after = delays.after[delayed]
     delay_ids = np.full(len(delayed), table("stream latency"), dtype=np.int64)
     delay_ids[after == AFTER_LAUNCH] = table("launch latency")
+    delay_ids[(after == AFTER_LAUNCH) & (delays.length_ns[delayed] > UNEXPLAINED_NS)] = table(
+        "unexplained delay"
+    )
     delay_ids[after == AFTER_NOTHING] = table("unrecorded launch")
     delay_ids[delayed >= works.device_count] = table("worker latency")
     job_ids = np.array([table(job.name) for job in works.jobs], dtype=np.int64)

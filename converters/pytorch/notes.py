@@ -8,16 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from chakrasim.converters.pytorch.communication import Communication
-from chakrasim.converters.pytorch.delays import AFTER_NOTHING, Delays
+from chakrasim.converters.pytorch.delays import AFTER_NOTHING, UNEXPLAINED_NS, Delays
 from chakrasim.converters.pytorch.device import Works
 from chakrasim.converters.pytorch.gloo import JobGroups
 from chakrasim.converters.pytorch.groups import Groups
 from chakrasim.converters.pytorch.kineto import Recording
 from chakrasim.converters.pytorch.names import may_communicate
+from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, format_time
-
-_UNEXPLAINED_NS = 50_000
-"""A device start this much later than anything recorded explains is counted."""
 
 
 def communication_notes(communications: Mapping[int, Communication], groups: Groups) -> list[str]:
@@ -31,6 +29,16 @@ def communication_notes(communications: Mapping[int, Communication], groups: Gro
         )
     if groups.assumed_world:
         notes.append(f"{groups.assumed_world} collectives name no process group; taken as the whole world's")
+    notes += [f"{count} {doubt}" for doubt, count in sorted(groups.doubts.items())]
+    repairs = Counter(repair for c in communications.values() for repair in c.repairs)
+    notes += [f"{count} communications: {repair}" for repair, count in sorted(repairs.items())]
+    customs = Counter(
+        CommKind(c.comm_kind).label for c in communications.values() if c.is_custom and c.comm_kind >= 0
+    )
+    notes += [
+        f"{count} kernels of a library's own count as communication: {label}"
+        for label, count in sorted(customs.items())
+    ]
     return notes
 
 
@@ -59,7 +67,7 @@ def device_notes(works: Works, delays: Delays, counts: Mapping[str, int]) -> lis
     if orphans:
         notes.append(f"{orphans} of {works.device_count} device operations have no recorded launch")
     has_cause = np.array(delays.after, dtype=np.int64) != AFTER_NOTHING
-    late = is_device & has_cause & (delays.length_ns > _UNEXPLAINED_NS)
+    late = is_device & has_cause & (delays.length_ns > UNEXPLAINED_NS)
     if late.any():
         total_ps = int(delays.length_ns[late].sum()) * PS_PER_NS
         notes.append(

@@ -49,11 +49,12 @@ def candidates(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(_SUFFIXES))
 
 
-def is_profiler_trace(path: Path) -> bool:
-    """Whether `path` is a PyTorch profiler trace, or a folder with at least one. Reads only the files'
-    heads.
+def is_pytorch_trace(path: Path) -> bool:
+    """Whether `path` is a PyTorch profiler trace or host trace, or a folder with at least one.
+
+    Reads only the files' heads.
     """
     path = Path(path)
     if path.is_dir():
-        return any(is_profiler_file(file) for file in candidates(path))
-    return path.is_file() and is_profiler_file(path)
+        return any(is_profiler_file(file) or is_host_trace(file) for file in candidates(path))
+    return path.is_file() and (is_profiler_file(path) or is_host_trace(path))

@@ -60,6 +60,15 @@ class Commands(click.Group):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
+def converts_traces(command: Command) -> Command:
+    """The options of every command that may convert a profiler trace."""
+    return click.option(
+        "--communication-kernels",
+        metavar="FILE",
+        help="YAML: kernels of a profiler trace that communicate, beside NCCL's, RCCL's and those known.",
+    )(command)
+
+
 def reads_trace(command: Command) -> Command:
     """The options of every command that reads a trace."""
     for option in (

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from chakrasim.replay.commands.astra_sim import BACKENDS, AstraFiles, takes_astra_files
-from chakrasim.replay.commands.common import EXIT_UNFINISHED, reads_trace
+from chakrasim.replay.commands.common import EXIT_UNFINISHED, converts_traces, reads_trace
+from chakrasim.replay.commands.edits import Edits, takes_edits
 from chakrasim.replay.commands.text import TextOptions, takes_text_options
 from chakrasim.replay.options import join_scales, scale_option
 from chakrasim.replay.report.jsontext import print_json
 from chakrasim.traces.errors import ConfigError
 
 if TYPE_CHECKING:
+    from chakrasim.replay.fidelity import Fidelity
     from chakrasim.replay.machine import Machine
     from chakrasim.replay.result import Result
     from chakrasim.traces.workload import Workload
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="\b\nExample:\n  chakrasim replay sample:ddp_transformer --timeline timeline.json\n"
     "  chakrasim replay sample:ddp_transformer --scale gpu=0.5 --json\n"
+    "  chakrasim replay sample:ddp_transformer --drop all_reduce --widen 8\n"
     "  chakrasim replay graphs --astra-system system.json --astra-network network.yml\n"
 )
 @click.argument("trace", required=False)
@@ -58,7 +61,10 @@ if TYPE_CHECKING:
     type=click.Choice(list(BACKENDS)),
     help="ASTRA-sim's word for --network. Default: congestion-unaware.",
 )
+@click.option("--mirror", is_flag=True, help="Let copies of ranks with a trace stand for those without.")
+@takes_edits
 @takes_text_options
+@converts_traces
 @reads_trace
 @click.pass_context
 def replay(
@@ -73,7 +79,10 @@ def replay(
     timeline: str | None,
     astra: AstraFiles,
     astra_backend: str | None,
+    mirror: bool,
     text: TextOptions,
+    edits: Edits,
+    communication_kernels: str | None,
     groups: str | None,
     drop_unknown_dependencies: bool,
     as_json: bool,
@@ -84,8 +93,17 @@ def replay(
     profiler trace or a folder of them, a text workload of ASTRA-sim 1.0, or sample:NAME. Without it, a
     bundled sample is replayed. Exits 1 if the replay ends in a deadlock.
     """
+    from dataclasses import replace
+
+    from chakrasim.replay.fidelity import doubt, is_doubtful
     from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
-    from chakrasim.replay.open_workload import DEFAULT_TRACE, default_network, open_workload
+    from chakrasim.replay.open_workload import (
+        DEFAULT_TRACE,
+        default_compute,
+        default_network,
+        open_workload,
+        self_check,
+    )
     from chakrasim.replay.output import require_writable
     from chakrasim.replay.progress import progress, show_log
     from chakrasim.replay.simulate import simulate
@@ -100,6 +118,10 @@ def replay(
         raise click.UsageError("--groups and --astra-groups both name process groups; give one of them")
     if astra_backend is not None and network is not None:
         raise click.UsageError("--network and --astra-backend both choose the network; give one of them")
+    if network == "recorded" and edits.changes_communication:
+        raise click.UsageError(
+            "--network recorded takes what was recorded, which --comm-size, --comm-group and --widen change"
+        )
     show_log()
     name = DEFAULT_TRACE if trace is None else trace
     text_workload = text.read(name)
@@ -118,26 +140,39 @@ def replay(
                 name,
                 groups_file=groups,
                 groups=description.groups,
-                partial=partial,
+                partial=partial or mirror,
                 drop_unknown_dependencies=drop_unknown_dependencies,
+                communication_kernels=communication_kernels,
                 progress=report,
             )
+        checks = self_check(workload)
+        if mirror:
+            from chakrasim.traces.mirror import mirror_ranks
+
+            workload = mirror_ranks(workload)
+        edited = edits.apply(workload)
         if astra.is_given:
-            require_all_of(workload, description)
+            require_all_of(edited, description)
         model = network or (BACKENDS[astra_backend] if astra_backend else None)
         if model is None and astra.is_given:
             model = "recorded" if replay_only else BACKENDS["congestion-unaware"]
         if model is None:
-            model = default_network(name, workload, machine)
+            model = default_network(name, edited, machine)
         result = simulate(
-            workload.with_notes(notes),
+            edited.with_notes(notes),
             description,
-            compute=compute or description.compute,
+            compute=compute or default_compute(edited, description.compute),
             network=model,
             scales=join_scales(scales),
         )
     is_default = network is None and astra_backend is None and not astra.is_given
-    show_replay(result, name, is_default, critical_path, timeline, as_json)
+    made = edited.notes[len(workload.notes) :]
+    is_what_if = bool(made or scales or mirror) or (result.compute, result.network) != ("measured",) * 2
+    if is_what_if and is_doubtful(checks):
+        result = replace(result, notes=(doubt(checks), *result.notes))
+    show_replay(
+        result, name, is_default, critical_path, timeline, as_json, made, checks, is_what_if=is_what_if
+    )
     if result.deadlock is not None:
         ctx.exit(EXIT_UNFINISHED)
 
@@ -158,6 +193,10 @@ def show_replay(
     with_critical_path: bool,
     timeline: str | None,
     as_json: bool,
+    edits: tuple[str, ...] = (),
+    checks: tuple[Fidelity, ...] = (),
+    *,
+    is_what_if: bool = True,
 ) -> None:
     """Print a result, and write its timeline where one is wanted."""
     if timeline == "-":
@@ -174,7 +213,13 @@ def show_replay(
 
         parts = critical_path.parts(critical_path.critical_path(result))
     if as_json:
+        from chakrasim.replay.report import fidelity
+
         document = result.to_json()
+        if edits:
+            document["edits"] = list(edits)
+        if checks:
+            document["self_check"] = fidelity.document(checks)
         if parts is not None:
             document["critical_path"] = critical_path.document(parts)
         print_json(document)
@@ -190,4 +235,6 @@ def show_replay(
             is_default_network=is_default_network,
             critical_path=parts,
             timeline=timeline,
+            fidelity=checks,
+            is_what_if=is_what_if,
         )

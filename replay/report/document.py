@@ -19,6 +19,9 @@ def document(result: Result) -> dict[str, Any]:
     `ranks`, in order of rank, has null for the times of ranks that didn't finish; `step_time_ns` is null and
     there is a `deadlock` if any didn't.
     """
+    from chakrasim.replay.report import stragglers
+    from chakrasim.replay.report.assumptions import assumptions
+
     step_time_ps = result.step_time_ps
     communication = result.collectives
     groups: dict[str, dict[str, int]] = {}
@@ -82,6 +85,8 @@ def document(result: Result) -> dict[str, Any]:
             }
             for entry in result.recorded
         ],
+        "stragglers": stragglers.document(result),
+        "assumptions": list(assumptions(result.workload)),
         "notes": list(result.notes),
     }
     if result.deadlock is not None:

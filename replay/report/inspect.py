@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chakrasim.replay.report.doctor import describe_mend
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, CommKind, ExecutionGraph, NodeKind
 from chakrasim.traces.units import ps_to_ns
 
 if TYPE_CHECKING:
+    from chakrasim.traces.doctor import Mend
     from chakrasim.traces.workload import Workload
 
 Document = dict[str, Any]
 
 
-def describe_workload(workload: Workload, problems: Iterable[str] = ()) -> Document:
+def describe_workload(
+    workload: Workload, problems: Iterable[str] = (), mendable: Iterable[Mend] = ()
+) -> Document:
     """Ranks, nodes by kind, collectives by kind and group, messages, spans, lanes, notes and problems.
+
+    `mendable` is what the trace doctor found.
 
     O(nodes), no simulation. Works on a workload that has problems.
     """
@@ -40,6 +46,7 @@ def describe_workload(workload: Workload, problems: Iterable[str] = ()) -> Docum
         "ranks": ranks,
         "notes": list(workload.notes),
         "problems": list(problems),
+        "mendable": [describe_mend(mend) for mend in mendable if mend.is_mended],
     }
 
 

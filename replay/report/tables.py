@@ -23,9 +23,11 @@ from chakrasim.replay.report.console import (
     show_ns,
 )
 from chakrasim.replay.report.exposure import Exposed, exposed_by_kind, exposed_waiting_ps
+from chakrasim.replay.report.fidelity import print_fidelity
 from chakrasim.traces.units import format_bytes, format_rate, format_time
 
 if TYPE_CHECKING:
+    from chakrasim.replay.fidelity import Fidelity
     from chakrasim.replay.report.critical_path import Part
     from chakrasim.replay.result import RankTimes, Result
 
@@ -67,29 +69,48 @@ def print_replay(
     is_default_network: bool,
     critical_path: list[Part] | None,
     timeline: str | None,
+    fidelity: Sequence[Fidelity] = (),
+    is_what_if: bool = True,
 ) -> None:
-    """Everything for people about a replay of `trace`. `timeline` is where one was written."""
+    """Everything for people about a replay of `trace`. `timeline` is where one was written.
+
+    `fidelity` is the self-check of the unchanged trace; `is_what_if` says that this is another replay.
+    """
     document = result.to_json()
+    print_fidelity(console, fidelity, is_what_if=is_what_if)
     _print_header(console, document, trace, is_default_network)
     if result.deadlock is None:
         times = max(result.ranks, key=lambda times: times.finish_ps)
         exposed = exposed_by_kind(result, times.rank)
         finishes_alone = any(other.finish_ps < times.finish_ps for other in result.ranks)
         waiting_ps = exposed_waiting_ps(result, times.rank)
-        _print_step(console, document, what_bounds(times, exposed, waiting_ps, finishes_alone))
+        sentence = what_bounds(times, exposed, waiting_ps, finishes_alone)
+        _print_step(console, document, sentence, with_recorded=is_what_if)
     else:
         exposed = []
         console.print(str(result.deadlock), style="bold red", soft_wrap=True)
         console.print()
     _print_ranks(console, document["ranks"])
     _print_communication(console, document["collectives"], exposed)
+    _print_stragglers(console, result)
     if critical_path is not None:
         _print_critical_path(console, critical_path)
+    print_list(console, "Assumed, since ranks are missing", document["assumptions"])
     print_list(console, "Notes", document["notes"])
     if timeline is None:
         console.print("To see it as a timeline: --timeline OUT.json", style="dim")
     elif timeline != "-":
         console.print(f"Timeline in {timeline}: open it at https://ui.perfetto.dev", soft_wrap=True)
+
+
+def _print_stragglers(console: Console, result: Result) -> None:
+    from chakrasim.replay.report.stragglers import COLUMNS, rows
+
+    table = new_table("Who the others waited for", ("rank",), COLUMNS[:-1])
+    table.add_column(COLUMNS[-1], overflow="fold")
+    for row in rows(result):
+        table.add_row(*row)
+    print_table(console, table)
 
 
 def _print_critical_path(console: Console, parts: list[Part], at_most: int = 12) -> None:
@@ -139,10 +160,10 @@ def _print_header(console: Console, document: Document, trace: str, is_default_n
     console.print()
 
 
-def _print_step(console: Console, document: Document, sentence: str) -> None:
+def _print_step(console: Console, document: Document, sentence: str, *, with_recorded: bool) -> None:
     console.print(Panel.fit(Text(f"step time  {show_ns(document['step_time_ns'])}", style="bold green")))
     console.print(sentence)
-    if document["recorded"]:
+    if document["recorded"] and with_recorded:
         console.print(_self_check(document["recorded"]), soft_wrap=True, style="dim")
     console.print()
 

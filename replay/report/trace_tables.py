@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,32 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     _print_groups(console, trace["groups"])
     _print_lanes(console, trace["ranks"][0])
     print_list(console, "Notes", trace["notes"])
-    print_list(console, "Problems", trace["problems"])
+    print_problems(console, trace["problems"])
+    if trace["mendable"]:
+        from chakrasim.replay.report.doctor import print_mendable
+
+        print_mendable(console, trace["mendable"])
+
+
+def print_problems(console: Console, problems: Sequence[str]) -> None:
+    """Problems, those that differ only in their rank, nodes and numbers drawn together."""
+    print_list(console, "Problems", fold_problems(problems))
+
+
+def fold_problems(problems: Sequence[str]) -> list[str]:
+    """Problems of one sort as their first one and the number of the others.
+
+    >>> fold_problems(["t: rank 0 node 5: ('a') needs node 3", "t: rank 1 node 7: ('b') needs node 2", "odd"])
+    ["t: rank 0 node 5: ('a') needs node 3  (and 1 more like it)", 'odd']
+    """
+    sorts: dict[str, list[str]] = {}
+    for problem in problems:
+        message = re.sub(r"^.*?: rank \d+( node \d+)?: ", "", problem)
+        sorts.setdefault(re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "·", message), []).append(problem)
+    return [
+        first + (f"  (and {len(others):,} more like it)" if others else "")
+        for first, *others in sorts.values()
+    ]
 
 
 def print_conversion(console: Console, conversion: Mapping[str, Any]) -> None:

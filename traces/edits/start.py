@@ -1,4 +1,4 @@
-"""Edits of graphs: each takes a graph and returns another one."""
+"""A rank that begins after the others: a node that all nodes without parents wait for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chakrasim.traces.edits.columns import COLUMNS
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, NodeKind
 
 LATER_START = "starts later"
@@ -64,25 +65,3 @@ def is_start_delay(graph: ExecutionGraph) -> NDArray[np.bool_]:
     if LATER_START not in graph.names:
         return np.zeros(len(graph), dtype=np.bool_)
     return np.equal(graph.name_ids, graph.names.index(LATER_START))
-
-
-COLUMNS = (
-    "ids",
-    "kinds",
-    "name_ids",
-    "durations_ps",
-    "starts_ps",
-    "ops",
-    "tensor_bytes",
-    "comm_kinds",
-    "comm_bytes",
-    "group_ids",
-    "peers",
-    "tags",
-    "lanes",
-    "is_cpu",
-    "dtype_ids",
-    "involved_dims",
-    "priorities",
-)
-"""Columns of one entry a node."""

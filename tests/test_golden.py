@@ -1,0 +1,23 @@
+"""Every recorded trace has a summary on file: a change in what becomes of it is a diff for people to read."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import pytest
+from golden_summary import GOLDEN, SHARED, golden_file, inputs, summary
+
+NAMES = sorted(path.stem.replace("__", "/") for path in GOLDEN.glob("*.txt"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trace_becomes_what_it_did(shared: Path, name: str) -> None:
+    expected, found = golden_file(name).read_text(), summary(shared / name)
+    diff = difflib.unified_diff(expected.splitlines(), found.splitlines(), "on file", "now", lineterm="")
+    assert found == expected, f"{name}:\n" + "\n".join(diff)
+
+
+def test_every_trace_has_a_summary(shared: Path) -> None:
+    assert inputs(shared) == sorted(NAMES, key=inputs(shared).index)
+    assert shared.resolve() == SHARED.resolve()

@@ -1,0 +1,9 @@
+"""Finding and mending what is wrong with Chakra graphs as they are met in the wild."""
+
+from __future__ import annotations
+
+from chakrasim.traces.doctor.draft import Change, Mend
+from chakrasim.traces.doctor.groups import read_group_list
+from chakrasim.traces.doctor.mend import TITLES, mend
+
+__all__ = ["TITLES", "Change", "Mend", "mend", "read_group_list"]
