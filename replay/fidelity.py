@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chakrasim.replay.intervals import covered_ps
-from chakrasim.traces.graph import ExecutionGraph, Ints
+from chakrasim.traces.graph import EDITED, ExecutionGraph, Ints
 
 if TYPE_CHECKING:
     from chakrasim.replay.result import Result
@@ -77,8 +77,9 @@ class Fidelity:
 
 
 def has_recording(workload: Workload) -> bool:
-    """Whether every rank has nodes with a recorded start and duration."""
-    return all(bool(is_recorded(graph).any()) for graph in workload.graphs.values())
+    """Whether every rank has nodes with a recorded start and duration, and none was edited."""
+    graphs = workload.graphs.values()
+    return all(bool(is_recorded(graph).any()) and not graph.metadata.get(EDITED) for graph in graphs)
 
 
 def is_recorded(graph: ExecutionGraph) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

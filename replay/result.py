@@ -15,9 +15,8 @@ from chakrasim.replay.kernel import COLLECTIVE, RECEIVE
 from chakrasim.replay.lower import Program
 from chakrasim.replay.network.analytical import rules_of
 from chakrasim.replay.scheduling import CHAKRASIM
-from chakrasim.traces.edits.start import is_start_delay
 from chakrasim.traces.errors import ConfigError
-from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
+from chakrasim.traces.graph import NO_LANE, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S, format_time
 
 if TYPE_CHECKING:
@@ -275,8 +274,8 @@ class Result:
 
 
 def compute_and_host(graph: ExecutionGraph) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """bool[n] twice: nodes that count as compute, and nodes of the host."""
-    is_work = (graph.kinds >= NodeKind.MEM_LOAD) & (graph.kinds <= NodeKind.COMP) & ~is_start_delay(graph)
+    """bool[n] twice: nodes that count as compute, and nodes of the host. Latencies are neither."""
+    is_work = (graph.kinds >= NodeKind.MEM_LOAD) & (graph.kinds <= NodeKind.COMP) & (graph.lanes != NO_LANE)
     is_host, is_device = is_work & graph.is_cpu, is_work & ~graph.is_cpu
     if is_device.any() or HOST_GAP not in graph.names:
         return (is_device if is_device.any() else is_host), is_host

@@ -211,3 +211,21 @@ def test_a_hole_in_the_ranks_of_a_folder_is_named(tmp_path: Path) -> None:
         good().write(tmp_path / f"trace.{rank}.json")
     assert "no trace of rank 1, but of rank 2 (trace.2.json)" in refusal(tmp_path)
     assert convert_pytorch(tmp_path, partial=True).ranks == (0, 2)
+
+
+@pytest.mark.parametrize("after", [1, 2_000, 60_000])
+def test_what_stands_behind_the_events_may_be_lists_too(tmp_path: Path, after: int) -> None:
+    """A trace long enough to be read in pieces; the last of these has over a megabyte behind its events."""
+    events = [dict(EVENT, ts=k, name=f"operator {k % 7}", args={"stack": [{"f": 1}]}) for k in range(9_000)]
+    rest = {"programs": [{"name": f"program {k}", "args": []} for k in range(after)], "more": [{"x": 1}]}
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"schemaVersion": 1, "traceEvents": events, **rest}))
+    (graph,) = convert_pytorch(path).graphs.values()
+    assert len(graph) == 9_000
+
+
+def test_a_long_trace_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    text = json.dumps({"traceEvents": [dict(EVENT, ts=k) for k in range(9_000)]})
+    path.write_text(text[: len(text) * 3 // 4])
+    assert "isn't complete JSON" in refusal(path)

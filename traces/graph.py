@@ -20,6 +20,8 @@ NO_LANE = -2
 """Lane of a node that occupies nothing while it runs."""
 
 
+EDITED = "edited"
+"""Metadata of a graph that is set once it has been edited: it is no recording any more."""
 CLOCK = "clock_ps"
 """Metadata of a graph: how far its recorded starts are ahead of the clock that all ranks share, in ps."""
 

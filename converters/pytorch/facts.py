@@ -23,7 +23,6 @@ Dtype = tuple[str, int]
 
 _ARROW = re.compile(r"(\d+)\s*(->|<-)\s*(\d+)")
 _NUMBERS = re.compile(r"\d+")
-_ABSENT = (-1, None, "", ())
 
 
 @dataclass(slots=True)
@@ -67,12 +66,14 @@ class Facts:
 
     def fill(self, other: Facts) -> None:
         """Take from `other` what is absent here."""
-        for name in _NAMES:
-            if getattr(self, name) in _ABSENT:
-                setattr(self, name, getattr(other, name))
+        for name, absent in _FIELDS:
+            # -1, None, "" and () are one object each
+            value = getattr(other, name)
+            if value is not absent and getattr(self, name) is absent:
+                setattr(self, name, value)
 
 
-_NAMES = tuple(f.name for f in fields(Facts))
+_FIELDS = tuple((f.name, f.default) for f in fields(Facts))
 
 
 def facts_of_metadata(arguments: Mapping[str, Any]) -> Facts:

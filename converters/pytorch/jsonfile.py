@@ -1,8 +1,8 @@
 """A profiler trace's JSON, plain or gzipped, in pieces: a large file's events never exist all at once.
 
 Parsed whole, the Python objects of an event take five to ten times its text. So a large document is cut at
-the borders between events (`},` then `{`) every few megabytes and each part parsed by orjson on its own. A
-border could also stand inside an event; such a part isn't JSON by itself, and is grown to the next border.
+the borders between events (`},` then `{`) every few hundred kilobytes and each part parsed by orjson on its
+own. A border could also stand inside an event; such a part isn't JSON by itself, and grows to the next one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,22 @@ import orjson
 
 from chakrasim.traces.errors import TraceError
 
-PIECE_BYTES = 16_000_000
+
+class BrokenPiece(TraceError):
+    """A part of the events isn't JSON. The whole file may be, if its events end before its last megabyte."""
+
+
+PIECE_BYTES = 200_000
+"""The objects of a piece fit the processor's cache: with 16 MB reading took a third longer."""
+NEVER_CUT = 2**62
 _BORDER = re.compile(rb"\}\s*,(?=\s*\{)")
 _EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
-_LAST_EVENT = re.compile(rb"\}\s*\]")
+_TAIL_BYTES = 1_000_000
+"""The events' list is taken to end in the last so many bytes."""
+_LAST_EVENT = re.compile(rb"\}\s*\](?=\s*(?:\}\s*\Z|,\s*\"))")
+_CLOSE_BORDERS = 8
+_MOST_TRIED = 100
+"""Ends of lists of objects that are tried for the events' own."""
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -69,38 +82,34 @@ def read_document(path: Path, piece_bytes: int = PIECE_BYTES) -> tuple[dict[str,
     opening = _EVENTS.search(data, 0, 1_000_000) if len(data) > 2 * piece_bytes else None
     if opening is None:
         return _read_whole(path, data)
-    closing = _closing_bracket(data, opening.end())
-    head, tail = data[: opening.end()], data[closing:]
-    try:
-        document = orjson.loads(head + tail)
+    head = data[: opening.end()]
+    ends = _LAST_EVENT.finditer(data, max(opening.end(), len(data) - _TAIL_BYTES))
+    for match in islice(ends, _MOST_TRIED):
+        closing = match.end() - 1
+        try:
+            document = orjson.loads(head + data[closing:])
+        except orjson.JSONDecodeError:
+            continue  # a list of objects inside an event
         header = {key: value for key, value in document.items() if key != "traceEvents"}
-    except orjson.JSONDecodeError:
-        # the last bracket isn't the events' own, or the file is cut off: the whole tells which
-        return _read_whole(path, data)
-    return header, _pieces(path, data, opening.end(), closing, piece_bytes)
-
-
-def _closing_bracket(data: bytes, begin: int) -> int:
-    """Where the events' list ends: the last bracket that closes a list of objects."""
-    last = -1
-    for match in _LAST_EVENT.finditer(data, max(begin, len(data) - 1_000_000)):
-        last = match.end() - 1
-    return last if last >= 0 else len(data)
+        return header, _pieces(path, data, opening.end(), closing, piece_bytes)
+    return _read_whole(path, data)  # the file is cut off, or of another form: the whole tells which
 
 
 def _pieces(path: Path, data: bytes, begin: int, end: int, piece_bytes: int) -> Iterator[list[Any]]:
     start = begin
     while start < end:
         stop = min(start + piece_bytes, end)
-        while True:
-            border = _BORDER.search(data, stop, end)
+        for attempt in count():
+            # of a long list inside an event not every border is tried
+            further = 0 if attempt < _CLOSE_BORDERS else 1_000 << min(attempt - _CLOSE_BORDERS, 40)
+            border = _BORDER.search(data, min(stop + further, end), end)
             stop = border.start() + 1 if border else end
             try:
                 events = orjson.loads(b"[" + data[start:stop] + b"]")
                 break
             except orjson.JSONDecodeError as error:
                 if border is None:
-                    raise TraceError(_broken(path, error, start)) from None
+                    raise BrokenPiece(_broken(path, error, start)) from None
         yield events
         start = border.end() if border else end
 

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch.jsonfile import collector_paused, read_document
+from chakrasim.converters.pytorch.jsonfile import (
+    NEVER_CUT,
+    PIECE_BYTES,
+    BrokenPiece,
+    collector_paused,
+    read_document,
+)
 from chakrasim.converters.pytorch.kineto import (
     CALL,
     CATEGORIES,
@@ -35,11 +41,18 @@ def read_recording(path: Path, *, describes: Callable[[str], bool] = describes_c
     Raises TraceError for what isn't complete JSON, isn't a profiler trace, has no events or impossible ones.
     """
     with collector_paused():
-        header, pieces = read_document(path)
-        reader = _Reader(str(path), describes)
-        for events in pieces:
-            reader.take(events)
-        return reader.finish(header)
+        try:
+            return _read(path, PIECE_BYTES, describes)
+        except BrokenPiece:
+            return _read(path, NEVER_CUT, describes)
+
+
+def _read(path: Path, piece_bytes: int, describes: Callable[[str], bool]) -> Recording:
+    header, pieces = read_document(path, piece_bytes)
+    reader = _Reader(str(path), describes)
+    for events in pieces:
+        reader.take(events)
+    return reader.finish(header)
 
 
 class _Reader:

@@ -65,6 +65,7 @@ def convert(
     INPUT is a Kineto JSON file, plain or gzipped, a folder with one such file a rank, a text workload, Chakra
     graphs (a folder, a prefix or one file), or sample:NAME.
     """
+    from chakrasim.replay.beside import beside
     from chakrasim.replay.open_workload import open_workload, plain_name, self_check, trace_path
     from chakrasim.replay.output import require_free, write_workload
     from chakrasim.replay.progress import progress
@@ -95,10 +96,11 @@ def convert(
         else:
             workload = text_workload.convert_for(dimensions or ())
             raise_problems(workload)
+        edited = scale(edits.apply(workload), join_scales(scales))
+        written = beside(lambda: write_workload(edited, Path(output), prefix, compress=compress, force=force))
         checks = self_check(workload)
-        workload = scale(edits.apply(workload), join_scales(scales))
-        files = write_workload(workload, Path(output), prefix, compress=compress, force=force)
-    document = describe_conversion(workload, files)
+        files = written()
+    document = describe_conversion(edited, files)
     if as_json:
         print_json({**document, "self_check": fidelity.document(checks)})
     else:

@@ -129,6 +129,7 @@ class Edits:
         from chakrasim.traces.check import raise_problems
         from chakrasim.traces.edits.collapse import collapse_host
         from chakrasim.traces.edits.drop import drop
+        from chakrasim.traces.edits.each import mark_edited
         from chakrasim.traces.edits.groups import regroup
         from chakrasim.traces.edits.merge import merge
         from chakrasim.traces.edits.move import move
@@ -153,6 +154,7 @@ class Edits:
             workload = regroup(workload, pattern, _group(workload, group))
         for widened, count in self.widen:
             workload = widen(workload, count, widened)
+        workload = mark_edited(workload)
         try:
             raise_problems(workload)
         except TraceError as error:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chakrasim.replay.report.doctor import describe_mend
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, CommKind, ExecutionGraph, NodeKind
 from chakrasim.traces.units import ps_to_ns
 
@@ -46,8 +45,16 @@ def describe_workload(
         "ranks": ranks,
         "notes": list(workload.notes),
         "problems": list(problems),
-        "mendable": [describe_mend(mend) for mend in mendable if mend.is_mended],
+        "mendable": _mendable(mendable),
     }
+
+
+def _mendable(mends: Sequence[Mend]) -> list[Document]:
+    if not mends:
+        return []
+    from chakrasim.replay.report.doctor import describe_mend
+
+    return [describe_mend(mend) for mend in mends if mend.is_mended]
 
 
 def describe_rank(workload: Workload, rank: int) -> Document:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chakrasim.traces.edits.columns import COLUMNS
 from chakrasim.traces.errors import ConfigError
-from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.graph import CLOCK, EDITED, ExecutionGraph
 from chakrasim.traces.patterns import matching_rows, near_names
 from chakrasim.traces.workload import Workload
 
@@ -82,3 +82,16 @@ def counts(chosen: Chosen) -> dict[int, int]:
 
 def _many(count: int, what: str) -> str:
     return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def mark_edited(workload: Workload, *, keeps_clock: bool = True) -> Workload:
+    """The workload with graphs that say that they are no recording any more; without `keeps_clock` their
+    starts are on no common clock either.
+    """
+    graphs = {}
+    for rank, graph in workload.graphs.items():
+        metadata = {**graph.metadata, EDITED: True}
+        if not keeps_clock:
+            metadata.pop(CLOCK, None)
+        graphs[rank] = replace(graph, metadata=metadata, records=None)
+    return replace(workload, graphs=graphs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.each import choose, counted, counts, with_graphs
+from chakrasim.traces.edits.each import choose, counted, counts, mark_edited, with_graphs
 from chakrasim.traces.edits.start import is_start_delay
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
@@ -85,7 +85,18 @@ def scale(workload: Workload, scales: Scales) -> Workload:
         matching = counted(counts(choose(workload, pattern, "node")))
         notes.append(f"scaled {matching} that match {pattern!r} by {factor:g}")
 
+    if not notes:
+        return workload
+
     def edit(rank: int, graph: ExecutionGraph) -> ExecutionGraph:
         return replace(graph, durations_ps=scales.apply(graph, graph.durations_ps), records=None)
 
-    return with_graphs(workload, edit).with_notes(notes) if notes else workload
+    scaled = with_graphs(workload, edit).with_notes(notes)
+    # what of a scaled duration was waiting can't be told any more
+    is_told = all(
+        np.array_equal(
+            graph.durations_ps[graph.is_communication], before.durations_ps[before.is_communication]
+        )
+        for graph, before in zip(scaled.graphs.values(), workload.graphs.values(), strict=True)
+    )
+    return mark_edited(scaled, keeps_clock=is_told)
