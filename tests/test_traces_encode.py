@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given
@@ -12,6 +13,7 @@ from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.traces.attributes import NodeAttributes
 from chakrasim.traces.encode import encode_graph, encode_nodes
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
+from chakrasim.traces.io import read_graph, write_graph
 from chakrasim.traces.testing import graph
 
 NUMBERS = st.one_of(st.just(-1), st.sampled_from([0, 1, 127, 128, 2**31 - 1, 2**31, 2**62, 2**63 - 1]))
@@ -81,3 +83,14 @@ def test_records_stand_behind_their_lengths() -> None:
     data = encode_graph(of)
     nodes = encode_nodes(of)
     assert data.endswith(bytes([len(nodes[0])]) + nodes[0] + bytes([len(nodes[1])]) + nodes[1])
+
+
+def test_no_length_of_the_first_record_makes_a_file_look_like_json(tmp_path: Path) -> None:
+    """A record of 123 bytes begins with a brace, one of 91 with a bracket."""
+    firsts = set()
+    for size in range(60, 130):
+        of = replace(graph("a:1"), metadata={"note": "x" * size})
+        write_graph(of, tmp_path / "t.0.et")
+        firsts.add((tmp_path / "t.0.et").read_bytes()[:1])
+        assert read_graph(tmp_path / "t.0.et").metadata["note"] == "x" * size
+    assert {b"{", b"["} <= firsts

@@ -28,6 +28,8 @@ FEEDER_JSON = (
 )
 FEEDER_JSON_HEAD = 4096
 """Bytes at the beginning of a file in which that key is looked for."""
+_JSON = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\[{\]\"0-9-])")
+"""Not only the bracket: a record of 123 or 91 bytes begins with one too."""
 _RANK_IN_NAME = re.compile(r"\.(\d+)\.(?:et|json)(?:\.gz)?$")
 
 
@@ -70,9 +72,7 @@ def read_graph(
     data = read_bytes(path)
     if not data:
         raise TraceError(f"{path}: the file is empty; expected a Chakra execution graph")
-    if data.lstrip()[:1] in (b"{", b"[") or (
-        path.name.endswith((".json", ".json.gz")) and not _looks_like(data)
-    ):
+    if _JSON.match(data) or (path.name.endswith((".json", ".json.gz")) and not _looks_like(data)):
         from chakrasim.traces.jsonform import messages_from_json
 
         metadata, nodes = messages_from_json(data, str(path))

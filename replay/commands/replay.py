@@ -167,7 +167,9 @@ def replay(
         )
     is_default = network is None and astra_backend is None and not astra.is_given
     made = edited.notes[len(workload.notes) :]
-    is_what_if = bool(made or scales or mirror) or (result.compute, result.network) != ("measured",) * 2
+    has_messages = any(graph.is_communication.any() for graph in edited.graphs.values())
+    as_recorded = result.compute == "measured" and (result.network == "measured" or not has_messages)
+    is_what_if = bool(made or scales or mirror) or not as_recorded
     if is_what_if and is_doubtful(checks):
         result = replace(result, notes=(doubt(checks), *result.notes))
     show_replay(

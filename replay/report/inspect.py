@@ -49,12 +49,13 @@ def describe_workload(
     }
 
 
-def _mendable(mends: Sequence[Mend]) -> list[Document]:
-    if not mends:
+def _mendable(mends: Iterable[Mend]) -> list[Document]:
+    mended = [mend for mend in mends if mend.is_mended]
+    if not mended:
         return []
     from chakrasim.replay.report.doctor import describe_mend
 
-    return [describe_mend(mend) for mend in mends if mend.is_mended]
+    return [describe_mend(mend) for mend in mended]
 
 
 def describe_rank(workload: Workload, rank: int) -> Document:
