@@ -97,16 +97,32 @@ def open_workload(
             f"(name.<rank>.json or .json.gz){found}"
         )
     else:
-        workload = read_workload(
-            path,
-            groups_file=groups_file,
-            groups=groups,
-            partial=partial,
-            drop_unknown_dependencies=drop_unknown_dependencies,
-        )
+        left_aside = _left_aside(path)
+        try:
+            workload = read_workload(
+                path,
+                groups_file=groups_file,
+                groups=groups,
+                partial=partial,
+                drop_unknown_dependencies=drop_unknown_dependencies,
+            )
+            if check:
+                raise_problems(workload)
+        except TraceError as error:
+            raise TraceError(f"{error}{'; ' if left_aside else ''}{left_aside}") from None
+        return workload.with_notes([left_aside] if left_aside else ())
     if check:
         raise_problems(workload)
     return workload
+
+
+def _left_aside(path: Path) -> str:
+    """What to say of a folder whose graphs are read though it holds profiler traces as well."""
+    if not path.is_dir() or not is_profiler_input(path, beside_graphs=True):
+        return ""
+    if path.parent == _samples():
+        return ""
+    return f"the folder's graphs are read; `chakrasim convert {path} -o OUT` takes its PyTorch traces instead"
 
 
 def convert_traces(

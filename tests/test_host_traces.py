@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
+from click.testing import CliRunner
 from kineto_trace import Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
@@ -16,6 +18,7 @@ from chakrasim.converters.pytorch.host_trace import read_host_trace
 from chakrasim.converters.pytorch.kineto_reader import read_recording
 from chakrasim.converters.pytorch.link import align, link_host_trace
 from chakrasim.converters.pytorch.operator_cost import Tensor, operator_cost
+from chakrasim.replay.cli import main
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
@@ -294,3 +297,27 @@ def test_every_schema_gives_the_same_work(shared: Path, name: str) -> None:
     (graph,) = workload.graphs.values()
     assert (len(graph), int(graph.ops[graph.ops > 0].sum())) == (2724, 2_338_060_755_894)
     assert int(graph.is_communication.sum()) == 21
+
+
+def test_without_any_time_the_roofline_is_the_default(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "real_traces/resnet50_ddp2_hostonly"
+    document = orjson.loads(run("replay", folder, "--machine", "dgx-a100", "--json"))
+    assert (document["compute"], document["network"]) == ("roofline", "analytical")
+    assert document["step_time_ns"] > 0
+    assert "self_check" not in document
+    run("convert", folder, "-o", tmp_path)
+    again = orjson.loads(run("replay", tmp_path, "--machine", "dgx-a100", "--json"))
+    assert again["step_time_ns"] == document["step_time_ns"]
+
+
+def test_a_folder_with_graphs_and_traces_says_which_it_read(tmp_path: Path) -> None:
+    trace = Trace().op("a", 0, 1).write(tmp_path / "t.0.json")
+    run("convert", trace, "-o", tmp_path, "--prefix", "graphs")
+    (note,) = [n for n in orjson.loads(run("replay", tmp_path, "--json"))["notes"] if "graphs are read" in n]
+    assert f"chakrasim convert {tmp_path} -o OUT" in note
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout

@@ -205,3 +205,24 @@ def test_the_categories_of_2021_are_read(tmp_path: Path) -> None:
     assert nodes.lane("gpu0 stream 7") == [("k", 2), ("Memset (Device)", 1)]
     assert nodes.parents(nodes.row("k")) == ["cudaLaunchKernel", "launch latency"]
     assert nodes.lane("thread 11") == [("aten::add", 2), ("cudaLaunchKernel", 1), ("aten::add", 6)]
+
+
+def test_streams_of_two_devices_may_have_one_number(tmp_path: Path) -> None:
+    """A record of waiting for stream 7 means that of its own device."""
+    trace = Trace().call("cudaLaunchKernel", 0, 1, 1).kernel("producer", 2, 10, 1, stream=7)
+    trace.call("cudaLaunchKernel", 1, 1, 5).event(
+        "kernel", "elsewhere", 3, 11, 7, 1, device=1, stream=7, correlation=5
+    )
+    trace.call("cudaEventRecord", 2, 1, 2).call("cudaStreamWaitEvent", 4, 1, 3)
+    trace.call("cudaLaunchKernel", 6, 1, 4).kernel("consumer", 15, 5, 4, stream=8)
+    trace.event(
+        *("cuda_sync", "Stream Wait Event", 4, 1, 8, 0),
+        correlation=3,
+        device=0,
+        stream=8,
+        wait_on_stream=7,
+        wait_on_cuda_event_record_corr_id=2,
+    )
+    nodes = Nodes(trace.graph(tmp_path))
+    assert "producer" in nodes.parents(nodes.row("consumer"))
+    assert "elsewhere" not in nodes.parents(nodes.row("consumer"))

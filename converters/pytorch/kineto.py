@@ -106,6 +106,7 @@ class Annotation:
 class SyncRecord:
     """What a `cuda_sync` event says about the call with the same correlation id. -1 where it isn't known."""
 
+    device: int
     stream: int
     awaited_stream: int
     record_correlation: int

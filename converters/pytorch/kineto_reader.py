@@ -137,6 +137,7 @@ class _Reader:
                 device.append((get("ts"), get("dur", 0), category, name_id, stream, correlation, size, index))
             elif category == SYNC_RECORD:
                 self.sync_records[whole(of("correlation"))] = SyncRecord(
+                    whole(of("device", get("pid")), 0),
                     whole(of("stream")),
                     whole(of("wait_on_stream")),
                     whole(of("wait_on_cuda_event_record_corr_id")),

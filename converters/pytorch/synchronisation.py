@@ -48,7 +48,7 @@ class Synchronisation:
         self.waits: list[Wait] = []
         device_streams = len(recording.streams)
         self.streams = range(device_streams)
-        self.stream_index = {number: k for k, (_, number) in enumerate(recording.streams)}
+        self.stream_index = {stream: k for k, stream in enumerate(recording.streams)}
         self.start_of_correlation = (
             {
                 int(recording.host.correlation[row]): int(recording.host.start_ns[row])
@@ -99,8 +99,8 @@ class Synchronisation:
         host, works = self.recording.host, self.works
         record = self.recording.sync_records.get(int(host.correlation[wait_row]))
         if record is not None:
-            waiting = self.stream_index.get(record.stream, -1)
-            awaited = self.stream_index.get(record.awaited_stream, -1)
+            waiting = self.stream_index.get((record.device, record.stream), -1)
+            awaited = self.stream_index.get((record.device, record.awaited_stream), -1)
             if awaited < 0:
                 return  # nothing of this trace ran there
             at = self.start_of_correlation.get(record.record_correlation, recorded_ns)
@@ -153,13 +153,16 @@ class Synchronisation:
         """The work whose end a synchronising call waited for, -1 if none ended inside it."""
         record = self.recording.sync_records.get(int(self.recording.host.correlation[row]))
         if record is not None and what is Call.SYNC_EVENT:
-            awaited = self.stream_index.get(record.awaited_stream, -1)
+            awaited = self.stream_index.get((record.device, record.awaited_stream), -1)
             recorded = self.start_of_correlation.get(record.record_correlation)
             if awaited < 0 or recorded is None:
                 return -1
             return self._inside(self.order.last_issued(awaited, recorded), start, end)
-        if record is not None and what is Call.SYNC_STREAM and record.stream in self.stream_index:
-            stream = self.stream_index[record.stream]
+        if record is not None and what is Call.SYNC_STREAM:
+            stream = self.stream_index.get((record.device, record.stream), -1)
+        else:
+            stream = -1
+        if stream >= 0:
             return self._inside(self.order.last_issued(stream, start), start, end)
         if what is Call.SYNC_STREAM and last_stream >= 0:
             found = self._inside(self.order.last_issued(last_stream, start), start, end)
