@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from chakrasim.traces.workload import Workload
 
 UNSCALED = Scales()
+NOT_SPLIT = (
+    "what was recorded of collectives and messages doesn't fit together on one clock: of each, the shortest "
+    "recording is taken for its transfer"
+)
 
 
 def simulate(
@@ -51,6 +56,12 @@ def simulate(
     program = lower(workload)
     costs = cost(program, machine, compute, network, scales)
     starts_ps, ends_ps, notes = _run(program, machine, network, costs)
+    if costs.meetings is not None and (ends_ps < 0).any():
+        # Clocks that are wrong after all, or edits, can make senders wait for each other.
+        costs = replace(costs, meetings=None)
+        starts_ps, ends_ps, notes = _run(program, machine, network, costs)
+        if (ends_ps >= 0).all():
+            notes = (*notes, NOT_SPLIT)
     return Result(
         program=program,
         machine=machine,

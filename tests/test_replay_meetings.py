@@ -7,7 +7,7 @@ from chakrasim.replay.kernel import run
 from chakrasim.replay.lower import lower
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.result import Result
-from chakrasim.replay.simulate import simulate
+from chakrasim.replay.simulate import NOT_SPLIT, simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import CLOCK, CommKind, ExecutionGraph, NodeKind
@@ -135,3 +135,30 @@ def test_a_lane_is_held_to_the_members_own_end() -> None:
     result = replay(rank(0, 10, 30, lane="s"), rank(1, 20, 31, lane="s"))
     busy = {(lane.rank, lane.name): lane.busy_ps // US for lane in result.lanes}
     assert busy == {(0, "s"): 30, (1, "s"): 31}
+
+
+def test_senders_that_seem_to_wait_for_each_other_are_taken_not_to() -> None:
+    """Both send before they receive. With clocks that are off, each send seems to last until the other rank
+    receives, which the replay could never get to."""
+    graphs = []
+    for number in (0, 1):
+        builder = GraphBuilder(number, metadata={CLOCK: 0})
+        sent = builder.add(
+            NodeKind.SEND, "send", peer=1 - number, comm_bytes=8, start_ps=0, duration_ps=50 * US, lane="s"
+        )
+        builder.add(
+            NodeKind.RECV,
+            "receive",
+            peer=1 - number,
+            comm_bytes=8,
+            start_ps=40 * US,
+            duration_ps=20 * US,
+            after=[sent],
+            lane="s",
+        )
+        graphs.append(builder.build())
+    result = replay(*graphs)
+    assert result.deadlock is None
+    assert not result.has_meetings
+    assert NOT_SPLIT in result.notes
+    assert ends_us(result) == [20, 20]
