@@ -15,8 +15,8 @@ def beside(task: Callable[[], Result]) -> Callable[[], Result]:
     """Start a task in a process of its own and return a function that waits for its result.
 
     The task sees everything as it is now and can change nothing of it; what it raises is raised by the
-    function. On one core, and where processes can't be forked, or not safely beside other threads, the function
-    does the task itself.
+    function. On one core, and where processes can't be forked, or not safely beside other threads, the
+    function does the task itself.
     """
     if not hasattr(os, "fork") or (os.cpu_count() or 1) < 2 or threading.active_count() > 1:
         return task
