@@ -244,3 +244,13 @@ def test_a_file_of_groups_that_astra_sim_would_overlook_is_refused(tmp_path: Pat
         graphs.append(builder.build())
     with pytest.raises(TraceError, match="'empty'"):
         export_for_astra_sim(Workload.from_graphs(graphs), tmp_path / "nonempty")
+
+
+def test_one_rank_of_many_is_exported_with_mirrored_peers(shared: Path, tmp_path: Path) -> None:
+    one = str(shared / "real_traces/megatron_tp2_v100/device.0.json.gz")
+    refused = CliRunner().invoke(main, ["export", one, "-o", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert "--mirror" in refused.output
+    done = CliRunner().invoke(main, ["export", one, "-o", str(tmp_path), "--mirror"])
+    assert done.exit_code == 0, done.output
+    assert sorted(file.name for file in tmp_path.glob("*.et")) == ["device.0.et", "device.1.et"]

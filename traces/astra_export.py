@@ -236,7 +236,7 @@ def _require_all_ranks(workload: Workload) -> None:
         listed = ", ".join(map(str, missing[:8])) + (", …" if len(missing) > 8 else "")
         raise TraceError(
             f"{workload.name}: rank {listed} of {workload.world_size} has no trace; ASTRA-sim needs one for "
-            "every rank, so a partial workload can't be exported, but one with mirrored ranks can"
+            "every rank, so a partial workload can't be exported, but one with mirrored ranks can (--mirror)"
         )
     if workload.world_size < 2:
         raise TraceError(f"{workload.name}: has one rank only; ASTRA-sim's networks have two or more")

@@ -60,6 +60,11 @@ class Commands(click.Group):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
+mirror_option = click.option(
+    "--mirror", is_flag=True, help="Let copies of ranks with a trace stand for those without."
+)
+
+
 def converts_traces(command: Command) -> Command:
     """The options of every command that may convert a profiler trace."""
     return click.option(

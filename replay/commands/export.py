@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from chakrasim.replay.commands.common import reads_trace
+from chakrasim.replay.commands.common import mirror_option, reads_trace
 from chakrasim.replay.report.jsontext import print_json
 
 
@@ -18,19 +18,21 @@ from chakrasim.replay.report.jsontext import print_json
 @click.option("-o", "--output", required=True, metavar="OUT", help="Folder to write to.")
 @click.option("--prefix", metavar="NAME", help="Files are OUT/NAME.<rank>.et and OUT/NAME.groups.json.")
 @click.option("--force", is_flag=True, help="Replace files of that name in OUT.")
+@mirror_option
 @reads_trace
 def export(
     trace: str,
     output: str,
     prefix: str | None,
     force: bool,
+    mirror: bool,
     groups: str | None,
     drop_unknown_dependencies: bool,
     as_json: bool,
 ) -> None:
     """Write a trace for ASTRA-sim 2.x: Chakra graphs that its feeder takes and its rules bring to an end.
 
-    TRACE is anything that `replay` takes, with all its ranks. What had to change for it is said.
+    TRACE is anything that `replay` takes, with all its ranks or --mirror. What had to change for it is said.
     """
     from chakrasim.replay.open_workload import open_workload, plain_name, trace_path
     from chakrasim.replay.output import require_free
@@ -49,9 +51,14 @@ def export(
         workload = open_workload(
             trace,
             groups_file=groups,
+            partial=mirror,
             drop_unknown_dependencies=drop_unknown_dependencies,
             progress=report,
         )
+        if mirror:
+            from chakrasim.traces.mirror import mirror_ranks
+
+            workload = mirror_ranks(workload)
         written = export_for_astra_sim(workload, folder, prefix)
     for file in set(stale) - {*written.files, written.groups_file}:
         file.unlink()

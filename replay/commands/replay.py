@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chakrasim.replay.commands.astra_sim import BACKENDS, AstraFiles, takes_astra_files
-from chakrasim.replay.commands.common import EXIT_UNFINISHED, converts_traces, reads_trace
+from chakrasim.replay.commands.common import EXIT_UNFINISHED, converts_traces, mirror_option, reads_trace
 from chakrasim.replay.commands.edits import Edits, takes_edits
 from chakrasim.replay.commands.text import TextOptions, takes_text_options
 from chakrasim.replay.options import join_scales, scale_option
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     type=click.Choice(list(BACKENDS)),
     help="ASTRA-sim's word for --network. Default: congestion-unaware.",
 )
-@click.option("--mirror", is_flag=True, help="Let copies of ranks with a trace stand for those without.")
+@mirror_option
 @takes_edits
 @takes_text_options
 @converts_traces
