@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from kineto_trace import Nodes, Trace
 
+from chakrasim.replay.machine import load_machine
+from chakrasim.replay.simulate import simulate
+from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import NodeKind
+from chakrasim.traces.workload import Workload
 
 LANE = "thread 100"
 
@@ -122,3 +127,34 @@ def test_works_before_the_first_launch_were_under_way_when_the_recording_began(t
     nodes = Nodes(trace.graph(tmp_path))
     assert sum(nodes.us(row) for row in nodes.rows("cudaDeviceSynchronize")) == 1
     assert "old" in nodes.parents(nodes.rows("cudaDeviceSynchronize")[-1])
+
+
+@pytest.mark.parametrize("category", ["user_annotation", "cpu_op"])
+def test_a_data_loader_waits_for_the_thread_that_pins_memory(tmp_path: Path, category: str) -> None:
+    """The main thread asks at 10 for a batch that the pinning thread has ready at 30."""
+    trace = Trace().op("train", 0, 10).op("aten::to", 34, 5)
+    trace.event(category, "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", 10, 22)
+    trace.op("aten::_pin_memory", 5, 25, tid=200)
+    nodes = Nodes(trace.graph(tmp_path))
+    # 10 us of training and 9 us after the batch came; all between is waiting
+    lane = nodes.lane(LANE)
+    assert sum(us for _, us in lane) == 19
+    (resumed,) = [
+        row
+        for row in range(len(nodes.graph))
+        if nodes.graph.lane_name(row) == LANE and "aten::_pin_memory" in nodes.parents(row)
+    ]
+    assert nodes.graph.starts_ps[resumed] == 30 * 10**6
+    result = simulate(
+        Workload.from_graphs([nodes.graph]),
+        load_machine("ethernet-10g"),
+        scales=Scales(patterns=(("pin_memory", 2.0),)),
+    )
+    assert result.step_time_ps == (5 + 2 * 25 + 9) * 10**6
+
+
+def test_a_data_loader_that_works_itself_waits_for_nobody(tmp_path: Path) -> None:
+    trace = Trace().note("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__", 0, 30)
+    trace.op("aten::stack", 2, 20).op("aten::_pin_memory", 5, 10, tid=200)
+    nodes = Nodes(trace.graph(tmp_path))
+    assert nodes.lane(LANE) == [("aten::stack", 20)]

@@ -12,7 +12,12 @@ from chakrasim.converters.pytorch.delays import find_delays
 from chakrasim.converters.pytorch.device import Works, gather_works, launch_times
 from chakrasim.converters.pytorch.gloo import JobGroups, find_jobs, job_waits, worker_threads
 from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.handover import Handover, find_handovers, forward_to_backward
+from chakrasim.converters.pytorch.handover import (
+    Handover,
+    find_handovers,
+    find_loader_handovers,
+    forward_to_backward,
+)
 from chakrasim.converters.pytorch.host import Pieces, cut, lay_out, piece_that_ends
 from chakrasim.converters.pytorch.identify import find_communications
 from chakrasim.converters.pytorch.kineto import Ints, Recording
@@ -52,7 +57,7 @@ def assemble(
     pieces = lay_out(recording.host, is_used, len(recording.threads), own_origin_ns)
     found, missed_waits = job_waits(recording, works, pieces)
     waits = sync.waits + found
-    handovers = find_handovers(recording, pieces)
+    handovers = find_handovers(recording, pieces) + find_loader_handovers(recording, pieces)
     pieces = cut(pieces, *_cuts(recording, works, launched_ns, [*waits, *handovers]))
     has_launch = works.launch >= 0
     launchers = np.full(len(works), -1, dtype=np.int64)

@@ -18,6 +18,7 @@ from chakrasim.converters.pytorch.host import GAP, Pieces
 from chakrasim.converters.pytorch.kineto import Ints, Recording
 
 _ENGINE = "autograd::engine::evaluate_function"
+_LOADER = "enumerate(DataLoader)"
 _SHARE = 0.01
 """A thread is the engine's if more than this part of its operators evaluate backward functions."""
 _SHORTEST_NS = 20_000
@@ -91,6 +92,41 @@ def _take_over(
         handovers.append(Handover(engine, int(pieces.start_ns[first]), begin, caller))
     handovers.append(Handover(caller, begin, finished, engine))
     return handovers
+
+
+def find_loader_handovers(recording: Recording, pieces: Pieces) -> list[Handover]:
+    """Where a thread waited for its data loader's thread that pins memory, which is another one.
+
+    The loader's `__next__` returns what that thread put into a queue: it waited for the last pinning that
+    ended inside it, if it did nothing else until then. O(n log n).
+    """
+    host, names = recording.host, recording.names
+    is_loader = np.array([name.startswith(_LOADER) for name in names], dtype=np.bool_)
+    rows = np.flatnonzero(is_loader[host.name_id]) if len(host) else np.zeros(0, dtype=np.int64)
+    loaders = (phase for phase in recording.phases if phase.name.startswith(_LOADER))
+    spans = [(phase.thread, phase.start_ns, phase.end_ns) for phase in loaders]
+    spans += list(
+        zip(host.thread[rows].tolist(), host.start_ns[rows].tolist(), host.end_ns[rows].tolist(), strict=True)
+    )
+    if not spans:
+        return []
+    pins = np.array(["pin_memory" in name for name in names], dtype=np.bool_)
+    pinned = np.flatnonzero(pins[host.name_id])
+    pinned = pinned[np.argsort(host.end_ns[pinned], kind="stable")]
+    found = []
+    for thread, begin, end in spans:
+        inside = pinned[(host.end_ns[pinned] > begin) & (host.end_ns[pinned] <= end)]
+        inside = inside[host.thread[inside] != thread]
+        if not len(inside):
+            continue
+        until = int(host.end_ns[inside[-1]])
+        low, high = pieces.bounds(thread)
+        first = low + int(np.searchsorted(pieces.end_ns[low:high], begin, side="right"))
+        last = low + int(np.searchsorted(pieces.start_ns[low:high], until))
+        events = pieces.event[first:last]
+        if is_loader[host.name_id[events[events != GAP]]].all():
+            found.append(Handover(thread, begin, until, int(host.thread[inside[-1]])))
+    return found
 
 
 def forward_to_backward(recording: Recording, pieces: Pieces) -> Ints:
