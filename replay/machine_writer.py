@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 
+from chakrasim.replay.calibration_file import calibration_content
+from chakrasim.replay.efficiency import ATTENTION, FULL, MATMUL, Curve, Efficiency
+from chakrasim.replay.efficiency_file import BYTES, OPERATIONS, SHARES
 from chakrasim.replay.machine import Accelerator, Dimension, Machine, RemoteMemory
 from chakrasim.replay.machine_file import CHOICES
 from chakrasim.replay.scheduling import Scheduling
@@ -43,6 +46,9 @@ def machine_yaml(machine: Machine) -> str:
         blocks.append({"accelerator": _accelerator(machine.accelerator)})
     blocks.append({"network": [_dimension(dimension) for dimension in machine.dimensions]})
     blocks.append({"collectives": _collectives(machine.algorithms, len(machine.dimensions))})
+    if machine.nccl is not None:
+        names = [dimension.name for dimension in machine.dimensions]
+        blocks.append({"nccl": calibration_content(machine.nccl, names, AS_ABOVE)})
     if machine.scheduling is not None:
         blocks.append({"scheduling": _scheduling(machine.scheduling)})
     if machine.remote_memory is not None:
@@ -59,11 +65,13 @@ def machine_yaml(machine: Machine) -> str:
     return "\n".join(_text(block) for block in blocks)
 
 
-def _text(block: Content) -> str:
-    """Keys below each other, also those of a mapping; what is inside of that stands in one line."""
+def _text(block: Content, *, is_outermost: bool = True) -> str:
+    """Keys below each other, also those of a mapping that is outermost or holds mappings; other values stand
+    in one line."""
     return "".join(
-        f"{key}:\n" + indent("".join(_line(*item) for item in value.items()), "  ")
+        f"{key}:\n" + indent(_text(value, is_outermost=False), "  ")
         if isinstance(value, dict)
+        and (is_outermost or any(isinstance(inner, dict) for inner in value.values()))
         else _line(key, value)
         for key, value in block.items()
     )
@@ -103,7 +111,29 @@ def _accelerator(accelerator: Accelerator) -> Content:
         else:
             block["memory_bytes"] = accelerator.memory_bytes
     block["launch_overhead_us"] = _number(accelerator.launch_overhead_ps / PS_PER_US)
+    if accelerator.efficiency is not None:
+        block["efficiency"] = _efficiency(accelerator.efficiency)
     return block
+
+
+def _efficiency(efficiency: Efficiency) -> Content:
+    block: Content = {"source": AS_ABOVE}
+    for kind, table in ((MATMUL, efficiency.matmul), (ATTENTION, efficiency.attention)):
+        if table:
+            block[kind] = {dtype: _curve(curve, OPERATIONS) for dtype, curve in table.items()}
+    if efficiency.memory != FULL:
+        block["memory"] = _curve(efficiency.memory, BYTES)
+    if efficiency.host_launch_ps:
+        block["host_launch_us"] = _number(efficiency.host_launch_ps / PS_PER_US)
+    return block
+
+
+def _curve(curve: Curve, units: Mapping[str, float]) -> Content:
+    usual, single = units
+    sizes = tuple(size / units[usual] for size in curve.sizes)
+    is_exact = all(short * units[usual] == size for short, size in zip(sizes, curve.sizes, strict=True))
+    key, stated = (usual, sizes) if is_exact else (single, curve.sizes)
+    return {key: [_number(size) for size in stated], SHARES: [_number(share) for share in curve.shares]}
 
 
 def _dimension(dimension: Dimension) -> Content:

@@ -49,6 +49,8 @@ def graphs(draw: st.DrawFn) -> ExecutionGraph:
         is_cpu=column(st.integers(0, 1), np.bool_),
         dtypes=("bf16",),
         dtype_ids=column(st.integers(-1, 0), np.int8),
+        op_kinds=("matmul", "launch"),
+        op_kind_ids=column(st.integers(-1, 1), np.int8),
         involved_dims=column(st.sampled_from([-1, 0, 5, 2**40]), np.int64),
         priorities=column(st.sampled_from([0, 7, -3]), np.int64),
         parent_is_control=column(st.integers(0, 1), np.bool_)[: len(plain.parents)],
@@ -71,6 +73,7 @@ def test_fields_say_what_the_columns_say(of: ExecutionGraph) -> None:
         found = {a.name: getattr(a, a.WhichOneof("value")) for a in node.attr if a.name != "split"}
         assert found["is_cpu_op"] == of.is_cpu[row]
         assert found.get("num_ops", -1) == of.ops[row]
+        assert found.get("op_kind", "") == ("matmul", "launch", "")[of.op_kind_ids[row]]
         assert found.get("tensor_size", -1) == of.tensor_bytes[row]
         assert found.get("comm_tag", -1) == of.tags[row]
         assert found.get("start_ps", -1) == of.starts_ps[row]

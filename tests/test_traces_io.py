@@ -45,6 +45,7 @@ def columns_of(graph: ExecutionGraph) -> dict[str, Any]:
     out["name_ids"] = [graph.name(row) for row in rows]
     out["lanes"] = [graph.lane_name(row) or int(graph.lanes[row]) for row in rows]
     out["group_ids"] = [graph.group_name(row) for row in rows]
+    out["op_kind_ids"] = [graph.op_kinds[k] if k >= 0 else "" for k in graph.op_kind_ids]
     out["dtype_ids"] = [graph.dtypes[d] if d >= 0 else "" for d in graph.dtype_ids]
     return out
 
@@ -55,7 +56,7 @@ def sample() -> ExecutionGraph:
         NodeKind.COMP, "launch", duration_ps=1_234_567, start_ps=17, is_cpu=True, lane="thread 1"
     )
     gemm = builder.add(
-        NodeKind.COMP, "gemm", duration_ps=5_000_000, ops=7, tensor_bytes=0, dtype="bf16", after=[launch]
+        NodeKind.COMP, "gemm", duration_ps=5_000_000, ops=7, tensor_bytes=0, dtype="bf16", op_kind="matmul", after=[launch]
     )
     builder.add(
         NodeKind.COLL,

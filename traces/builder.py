@@ -54,6 +54,7 @@ class GraphBuilder:
         self._group_names = StringTable()
         self._lane_names = StringTable()
         self._dtypes = StringTable()
+        self._op_kinds = StringTable()
         self._edges: list[tuple[int, int, bool]] = []
         self._attrs: dict[int, dict[str, Any]] = {}
 
@@ -77,6 +78,7 @@ class GraphBuilder:
         peer: int = -1,
         tag: int = -1,
         dtype: str | None = None,
+        op_kind: str | None = None,
         involved_dims: int = -1,
         priority: int = 0,
         after: Iterable[int] = (),
@@ -106,6 +108,7 @@ class GraphBuilder:
                 lane_id,
                 is_cpu,
                 self._dtypes(dtype) if dtype else -1,
+                self._op_kinds(op_kind) if op_kind else -1,
                 involved_dims,
                 priority,
             )
@@ -144,6 +147,7 @@ class GraphBuilder:
             group_names=self._group_names.names(),
             lane_names=self._lane_names.names(),
             dtypes=self._dtypes.names(),
+            op_kinds=self._op_kinds.names(),
             groups=self.groups,
             metadata=self.metadata,
             attributes=NodeAttributes(rows=self._attrs),
@@ -165,6 +169,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "lanes": (np.int32, DEFAULT_LANE),
     "is_cpu": (np.bool_, 0),
     "dtype_ids": (np.int8, -1),
+    "op_kind_ids": (np.int8, -1),
     "involved_dims": (np.int64, -1),
     "priorities": (np.int64, 0),
 }
@@ -183,6 +188,7 @@ def graph_of_columns(
     group_names: Sequence[str] = (),
     lane_names: Sequence[str] = (),
     dtypes: Sequence[str] = (),
+    op_kinds: Sequence[str] = (),
     groups: Mapping[str, tuple[int, ...]] | None = None,
     metadata: Mapping[str, Any] | None = None,
     attributes: NodeAttributes | None = None,
@@ -206,6 +212,7 @@ def graph_of_columns(
         group_names=tuple(group_names),
         lane_names=tuple(lane_names),
         dtypes=tuple(dtypes),
+        op_kinds=tuple(op_kinds),
         parent_offsets=offsets,
         parents=parent_rows,
         parent_is_control=is_control,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chakrasim.proto import execution_graph_pb2 as schema
+from chakrasim.traces.attributes import RecordAttributes
 from chakrasim.traces.builder import StringTable, csr_edges
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, Defect, ExecutionGraph, NodeKind
 from chakrasim.traces.units import PS_PER_US
@@ -26,8 +27,16 @@ _INTEGER_COLUMNS = {
     "comm_priority": "priorities",
 }
 _SMALL = {"comm_kinds": 127, "peers": 2**31 - 1}
-_DTYPES = {"kinds": np.int8, "comm_kinds": np.int8, "dtype_ids": np.int8, "is_cpu": np.bool_}
+_BYTE_COLUMNS = ("kinds", "comm_kinds", "dtype_ids", "op_kind_ids")
+_DTYPES: dict[str, type[np.generic]] = {**dict.fromkeys(_BYTE_COLUMNS, np.int8), "is_cpu": np.bool_}
 _INT32_COLUMNS = ("name_ids", "group_ids", "peers", "lanes")
+_TABLES = {
+    "pg_name": ("group_names", "group_ids"),
+    "dtype": ("dtypes", "dtype_ids"),
+    "op_kind": ("op_kinds", "op_kind_ids"),
+}
+_MOST_WORDS = 128
+"""Different data types, or kinds of operation, in one file: their numbers are an int8."""
 
 
 def attribute_value(attr: Any) -> Any:
@@ -82,10 +91,11 @@ def graph_from_messages(
         "lanes": [DEFAULT_LANE] * n,
         "is_cpu": [False] * n,
         "dtype_ids": [-1] * n,
+        "op_kind_ids": [-1] * n,
         "involved_dims": [-1] * n,
         "priorities": [0] * n,
     }
-    tables = {name: StringTable() for name in ("names", "group_names", "lane_names", "dtypes")}
+    tables = {name: StringTable() for name in ("names", "group_names", "lane_names", "dtypes", "op_kinds")}
     defects: list[Defect] = []
     ids = np.fromiter((node.id for node in nodes), dtype=np.uint64, count=n)
     order = np.argsort(ids, kind="stable")
@@ -149,13 +159,14 @@ def graph_from_messages(
         group_names=tables["group_names"].names(),
         lane_names=tables["lane_names"].names(),
         dtypes=tables["dtypes"].names(),
+        op_kinds=tables["op_kinds"].names(),
         parent_offsets=offsets,
         parents=parents,
         parent_is_control=is_control_edge,
         groups=declared_groups(file_metadata, nodes),
         metadata=file_metadata,
         defects=tuple(defects),
-        read_attributes=lambda row: attributes_of(reader(position_of_row[row])),
+        read_attributes=RecordAttributes(lambda row: attributes_of(reader(position_of_row[row])), n),
         records=records,
         **arrays,
     )
@@ -228,7 +239,7 @@ def _decode_node(
                 columns["is_cpu"][row] = bool(value)
             elif value is not None:
                 defects.append(Defect(node_id, f"is_cpu_op is {_shown(value)}; expected true or false"))
-        elif name in ("pg_name", "lane", "dtype"):
+        elif name in ("pg_name", "lane", "dtype", "op_kind"):
             value = attribute_value(attr)
             if value is None:
                 continue
@@ -239,8 +250,14 @@ def _decode_node(
             elif name == "lane":
                 columns["lanes"][row] = tables["lane_names"](value) if value else NO_LANE
             elif value:
-                table, target = ("group_names", "group_ids") if name == "pg_name" else ("dtypes", "dtype_ids")
-                columns[target][row] = tables[table](value)
+                table, target = _TABLES[name]
+                number = tables[table](value)
+                if target in _BYTE_COLUMNS and number >= _MOST_WORDS:
+                    defects.append(
+                        Defect(node_id, f"{name} {value!r} is one of over {_MOST_WORDS}, which can't be")
+                    )
+                else:
+                    columns[target][row] = number
 
 
 def _decode_peer(

@@ -16,7 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from chakrasim.proto import execution_graph_pb2 as schema
-from chakrasim.traces.attributes import NodeAttributes
+from chakrasim.traces.attributes import HAVE_COLUMNS, NodeAttributes
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, NodeKind
 from chakrasim.traces.units import PS_PER_US
 
@@ -24,10 +24,6 @@ SCHEMA_VERSION = "0.0.4"
 
 _LENGTH_DELIMITED = 2
 _INT32, _INT64, _UINT64 = "int32_val", "int64_val", "uint64_val"
-_INTEGER_COLUMNS = ("num_ops", "tensor_size", "comm_type", "comm_size", "comm_tag", "duration_ps", "start_ps")
-_OTHER_COLUMNS = ("is_cpu_op", "pg_name", "comm_src", "comm_dst", "comm_root", "lane", "dtype")
-_KNOWN = frozenset((*_INTEGER_COLUMNS, *_OTHER_COLUMNS, "involved_dim", "comm_priority"))
-"""Attributes that come from columns, and from nowhere else."""
 
 
 def encode_graph(graph: ExecutionGraph) -> bytes:
@@ -66,6 +62,7 @@ def encode_nodes(graph: ExecutionGraph) -> list[bytes]:
         *_communication(graph),
         _lanes(graph),
         _chosen(graph.dtype_ids, [*(_attribute("dtype", string_val=d) for d in graph.dtypes), b""]),
+        _op_kinds(graph),
         _involved_dims(graph),
         _integer_attributes("comm_priority", _INT64, graph.priorities, graph.priorities != 0),
         *_other_attributes(graph),
@@ -203,6 +200,12 @@ def _lanes(graph: ExecutionGraph) -> list[bytes]:
     return _chosen(graph.lanes, [*named, _attribute("lane", string_val=""), b""])
 
 
+def _op_kinds(graph: ExecutionGraph) -> list[bytes] | None:
+    if not graph.op_kinds:
+        return None
+    return _chosen(graph.op_kind_ids, [*(_attribute("op_kind", string_val=k) for k in graph.op_kinds), b""])
+
+
 def _involved_dims(graph: ExecutionGraph) -> list[bytes] | None:
     rows = np.flatnonzero(graph.involved_dims >= 0)
     if not len(rows):
@@ -229,7 +232,7 @@ def _other_attributes(graph: ExecutionGraph) -> Iterator[list[bytes] | None]:
     texts, chosen = [], []
     for row, attributes in rows.items():
         node = schema.Node()
-        _add_attributes(node.attr, {k: v for k, v in attributes.items() if k not in _KNOWN})
+        _add_attributes(node.attr, {k: v for k, v in attributes.items() if k not in HAVE_COLUMNS})
         if node.attr:
             chosen.append(row)
             texts.append(node.SerializeToString())
@@ -238,7 +241,11 @@ def _other_attributes(graph: ExecutionGraph) -> Iterator[list[bytes] | None]:
 
 def _metadata(graph: ExecutionGraph) -> Any:
     message = schema.GlobalMetadata(version=SCHEMA_VERSION)
-    attributes = {k: v for k, v in graph.metadata.items() if k != "version"}
+    attributes = {
+        k: orjson.dumps(v).decode() if isinstance(v, Mapping) else v
+        for k, v in graph.metadata.items()
+        if k != "version"
+    }
     attributes["rank"] = graph.rank
     if graph.groups:
         attributes["process_groups"] = orjson.dumps(dict(graph.groups)).decode()

@@ -126,6 +126,11 @@ class ExecutionGraph:
     dtype_ids: NDArray[np.int8]
     """Index in `dtypes`."""
     dtypes: tuple[str, ...]
+    op_kind_ids: NDArray[np.int8]
+    """Index in `op_kinds`."""
+    op_kinds: tuple[str, ...]
+    """What a node of compute does: `matmul`, `attention` (one fused kernel), `elementwise` (bound by memory),
+    or of the host `launch`, whose `ops` are the operators that it issues."""
     involved_dims: Ints
     """Of collectives: bit d is set if dimension d of the network takes part; -1 is all."""
     priorities: Ints

@@ -29,6 +29,7 @@ COLUMNS = (
     "lanes",
     "is_cpu",
     "dtype_ids",
+    "op_kind_ids",
     "involved_dims",
     "priorities",
 )

@@ -23,6 +23,7 @@ ALIKE = (
     "involved_dims",
     "priorities",
     "dtype_ids",
+    "op_kind_ids",
 )
 """Columns in which merged neighbours agree; also `peers`."""
 
