@@ -21,6 +21,8 @@ WORLD = "world"
 WORLD_NAMES = ("", "0", WORLD)
 """Names that mean all ranks, unless something declares them otherwise."""
 SUFFIXES = (".et", ".et.gz")
+STANDS_FOR = "stands_for"
+"""Metadata of a graph: how many ranks do what this one does, itself included, if others have no graph."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class Workload:
     is_partial: bool = False
     notes: tuple[str, ...] = ()
     """What was assumed or not understood on the way here, for people."""
+    stands_for: Mapping[int, int] = field(default_factory=dict)
+    """Where only one of each kind of rank has a graph: how many do what it does, itself included. Groups hold
+    all of their ranks; those without a graph come when the one comes that stands for them."""
     group_tables: Mapping[int, Rows] = field(default_factory=dict)
     """For each rank int32: index in `groups` for each of the graph's group names; -1 is unknown."""
 
@@ -64,6 +69,7 @@ class Workload:
         notes: Iterable[str] = (),
         world_size: int | None = None,
         partial: bool = False,
+        stands_for: Mapping[int, int] | None = None,
     ) -> Workload:
         """Join graphs. Groups come from the argument or, for names it lacks, from the traces themselves.
 
@@ -97,8 +103,9 @@ class Workload:
             groups=_named_apart(index),
             world_size=size,
             sources=sources or {rank: f"{name} rank {rank}" for rank in graphs},
-            is_partial=partial or len(graphs) < size,
+            is_partial=partial or (len(graphs) < size and not stands_for),
             notes=tuple(notes),
+            stands_for=stands_for or {},
             group_tables=tables,
         )
 
@@ -107,8 +114,15 @@ class Workload:
         """The ranks that have a graph, ascending."""
         return tuple(self.graphs)
 
+    @property
+    def missing_ranks(self) -> list[int]:
+        """Ranks of the world that have no graph and no other's stands for them, ascending."""
+        if self.stands_for and sum(self.stands_for.values()) == self.world_size:
+            return []
+        return sorted(set(range(self.world_size)) - set(self.graphs))
+
     def __repr__(self) -> str:
-        of_world = f" of {self.world_size}" if self.is_partial else ""
+        of_world = f" of {self.world_size}" if len(self.graphs) < self.world_size else ""
         return f"<Workload {self.name!r}: {len(self.graphs)}{of_world} ranks, {len(self)} nodes>"
 
     def __len__(self) -> int:
@@ -288,7 +302,15 @@ def read_workload(
         sources={graph.rank: str(f) for graph, f in zip(graphs.values(), files.values(), strict=True)},
         partial=partial or single,
         notes=notes,
+        stands_for=_stands_for(graphs),
     )
+
+
+def _stands_for(graphs: Mapping[int, ExecutionGraph]) -> dict[int, int]:
+    """As the graphs say; nothing unless all of the world's ranks are accounted for."""
+    counts = {rank: int(graph.metadata.get(STANDS_FOR, 0) or 0) for rank, graph in graphs.items()}
+    sizes = {int(graph.metadata.get("world_size", 0) or 0) for graph in graphs.values()}
+    return counts if min(counts.values()) > 0 and sizes == {sum(counts.values())} else {}
 
 
 def _require_all_ranks(path: Path, files: Mapping[int, Path], graphs: Mapping[int, ExecutionGraph]) -> None:
@@ -333,6 +355,8 @@ def save_workload(
             "world_size": workload.world_size,
             "trace_ranks": list(workload.ranks),
         }
+        if rank in workload.stands_for:
+            metadata[STANDS_FOR] = workload.stands_for[rank]
         if workload.notes:
             metadata["notes"] = list(workload.notes)
         path = folder / f"{prefix}.{rank}.et{'.gz' if compress else ''}"

@@ -11,6 +11,8 @@ from chakrasim.replay.commands.astra_sim import BACKENDS, AstraFiles, takes_astr
 from chakrasim.replay.commands.common import EXIT_UNFINISHED, converts_traces, mirror_option, reads_trace
 from chakrasim.replay.commands.edits import Edits, takes_edits
 from chakrasim.replay.commands.text import TextOptions, takes_text_options
+from chakrasim.replay.commands.transformer import DEFAULT_MACHINE as MODEL_MACHINE
+from chakrasim.replay.commands.transformer import Transformer, takes_transformer
 from chakrasim.replay.options import join_scales, scale_option
 from chakrasim.replay.report.jsontext import print_json
 from chakrasim.traces.errors import ConfigError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     "  chakrasim replay sample:ddp_transformer --scale gpu=0.5 --json\n"
     "  chakrasim replay sample:ddp_transformer --drop all_reduce --widen 8\n"
     "  chakrasim replay graphs --astra-system system.json --astra-network network.yml\n"
+    "  chakrasim replay --model llama3-70b --tp 8 --pp 4 --ranks 64 --machine hgx-h100\n"
 )
 @click.argument("trace", required=False)
 @click.option("--machine", metavar="NAME|FILE", help="See `chakrasim machines list`.")
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
 )
 @mirror_option
 @takes_edits
+@takes_transformer(is_required=False)
 @takes_text_options
 @converts_traces
 @reads_trace
@@ -81,6 +85,7 @@ def replay(
     astra_backend: str | None,
     mirror: bool,
     text: TextOptions,
+    transformer: Transformer | None,
     edits: Edits,
     communication_kernels: str | None,
     groups: str | None,
@@ -122,18 +127,24 @@ def replay(
         raise click.UsageError(
             "--network recorded takes what was recorded, which --comm-size, --comm-group and --widen change"
         )
+    if transformer is not None and trace is not None:
+        raise click.UsageError(f"{trace} is a trace, and --model makes one; give one of them")
     show_log()
     name = DEFAULT_TRACE if trace is None else trace
-    text_workload = text.read(name)
+    if transformer is not None:
+        name = transformer.model
+    text_workload = text.read(name) if transformer is None else None
     notes: tuple[str, ...] = ()
     replay_only = False
     if astra.is_given:
         imported = astra.read(text_workload.transformer_group if text_workload else None)
         description, notes, replay_only = imported.machine, imported.notes, imported.replay_only
     else:
-        description = load_machine(machine or DEFAULT_MACHINE)
+        description = load_machine(machine or (DEFAULT_MACHINE if transformer is None else MODEL_MACHINE))
     with progress(f"replaying {name}") as report:
-        if text_workload is not None:
+        if transformer is not None:
+            workload = transformer.generate()
+        elif text_workload is not None:
             workload = text_workload.convert(description)
         else:
             workload = open_workload(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def assumptions(workload: Workload) -> tuple[str, ...]:
     """Sentences for people; none for a workload that has all its ranks. O(nodes log nodes)."""
-    missing = [rank for rank in range(workload.world_size) if rank not in workload.graphs]
+    missing = workload.missing_ranks
     if not missing:
         return ()
     first = (

@@ -30,7 +30,7 @@ def describe_mends(
     return {
         "trace": workload.name,
         "world_size": workload.world_size,
-        "missing_ranks": sorted(set(range(workload.world_size)) - set(workload.ranks)),
+        "missing_ranks": workload.missing_ranks,
         "nodes": len(workload),
         "written": [str(file) for file in files],
         "mends": [describe_mend(mend) for mend in found if mend.is_mended],

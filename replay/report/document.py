@@ -96,7 +96,10 @@ def document(result: Result) -> dict[str, Any]:
 
 def _rank(result: Result, times: RankTimes) -> dict[str, Any]:
     has_finished = result.has_finished(times.rank)
-    entry: dict[str, Any] = {"rank": times.rank}
+    entry: dict[str, Any] = {
+        "rank": times.rank,
+        "stands_for": result.workload.stands_for.get(times.rank, 1),
+    }
     for name in ("finish", *RANK_TIMES):
         value = getattr(times, f"{name}_ps")
         entry[f"{name}_ns"] = ps_to_ns(value) if has_finished else None

@@ -31,7 +31,7 @@ def describe_workload(
     return {
         "trace": workload.name,
         "world_size": workload.world_size,
-        "missing_ranks": sorted(set(range(workload.world_size)) - set(workload.ranks)),
+        "missing_ranks": workload.missing_ranks,
         "nodes": len(workload),
         "edges": sum(rank["edges"] for rank in ranks),
         "nodes_by_kind": _added(rank["nodes_by_kind"] for rank in ranks),

@@ -1,0 +1,119 @@
+"""The steps of a layer's feed-forward network or of its experts on one rank.
+
+Tensor parallelism cuts a feed-forward network by width (Shoeybi et al., Megatron-LM, 2019). Experts are
+reached by an all-to-all there and one back (Lepikhin et al., GShard, 2020).
+"""
+
+from __future__ import annotations
+
+from chakrasim.converters.synthetic.transformer.operations import BYTES, Exchange, Step, elementwise, matmul
+from chakrasim.converters.synthetic.transformer.shape import (
+    Shape,
+    activation,
+    enter,
+    leave,
+    linear,
+    norm,
+    residual,
+)
+from chakrasim.traces.graph import CommKind
+
+
+def feed_forward_steps(shape: Shape) -> list[Step]:
+    """From the norm before to the sum after."""
+    model, plan = shape.model, shape.plan
+    own = model.ffn // plan.tensor
+    return [
+        norm(shape, "mlp.norm"),
+        *enter(shape, "mlp"),
+        *linear(shape, "mlp.up", model.hidden, own * (2 if model.is_gated else 1), model.has_biases),
+        activation(shape, "mlp.act", shape.tokens * own),
+        *linear(shape, "mlp.down", own, model.hidden, model.has_biases),
+        *leave(shape, "mlp"),
+        residual(shape, "mlp.residual"),
+    ]
+
+
+def expert_steps(shape: Shape, load: float) -> list[Step]:
+    """Routing, dispatch, the rank's experts, and the way back.
+
+    The rank's own tokens go to `top_k` experts each: on average as many come as go. Of a shared expert every
+    tensor rank has its part, as of an ordinary feed-forward network.
+    """
+    model, plan = shape.model, shape.plan
+    experts = model.experts
+    assert experts is not None, "the caller looked"
+    # Without sequence parallelism, every tensor rank that has experts of its own sends a part of the tokens.
+    cut = plan.tensor if plan.tensor > 1 else 1
+    tokens = max(1, shape.tokens // cut)
+    sent = shape.size(tokens * experts.top_k * model.hidden)
+    rows = round(tokens * experts.top_k * plan.expert_tensor * load)
+    width = experts.ffn // plan.expert_tensor
+    local = experts.count // plan.expert
+    steps: list[Step] = [
+        norm(shape, "moe.norm"),
+        matmul(
+            "moe.router",
+            tokens,
+            model.hidden,
+            experts.count,
+            shape.dtype,
+            saves=shape.size(tokens * model.hidden),
+            gradient_bytes=BYTES[plan.gradient_dtype],
+            has_bias=model.has_biases or experts.has_router_bias,
+        ),
+        elementwise("moe.top_k", tokens * experts.count, "fp32", moves=3, moves_back=3),
+        elementwise(
+            "moe.permute", tokens * experts.top_k * model.hidden, shape.dtype, moves=2, moves_back=2, ops=0
+        ),
+    ]
+    if plan.expert > 1:
+        exchange = (CommKind.ALL_TO_ALL, round(sent * max(1.0, load)))
+        steps.append(Exchange("moe.dispatch", "expert", exchange, exchange))
+    if plan.expert_tensor > 1:
+        shard = round(sent * load)
+        steps.append(
+            Exchange(
+                "moe.gather",
+                "expert-tensor",
+                (CommKind.ALL_GATHER, shard),
+                (CommKind.REDUCE_SCATTER, shard * plan.expert_tensor),
+            )
+        )
+    up = width * (2 if model.is_gated else 1)
+    steps += [
+        *linear(shape, "moe.up", model.hidden, up, rows=rows, matrices=local),
+        activation(shape, "moe.act", rows * width),
+        *linear(shape, "moe.down", width, model.hidden, rows=rows, matrices=local),
+    ]
+    if plan.expert_tensor > 1:
+        steps.append(
+            Exchange(
+                "moe.scatter",
+                "expert-tensor",
+                (CommKind.REDUCE_SCATTER, shard * plan.expert_tensor),
+                (CommKind.ALL_GATHER, shard),
+            )
+        )
+    if plan.expert > 1:
+        steps.append(Exchange("moe.combine", "expert", exchange, exchange))
+    steps.append(
+        elementwise(
+            "moe.unpermute",
+            tokens * experts.top_k * model.hidden,
+            shape.dtype,
+            moves=1 + 1 / experts.top_k,
+            moves_back=1 + 1 / experts.top_k,
+            saves=sent,
+        )
+    )
+    if experts.shared_ffn:
+        own = experts.shared_ffn // plan.tensor
+        steps += [
+            *enter(shape, "moe.shared"),
+            *linear(shape, "moe.shared.up", model.hidden, own * (2 if model.is_gated else 1)),
+            activation(shape, "moe.shared.act", shape.tokens * own),
+            *linear(shape, "moe.shared.down", own, model.hidden),
+            *leave(shape, "moe.shared"),
+        ]
+    return [*steps, residual(shape, "moe.residual")]

@@ -1,0 +1,208 @@
+"""A micro-batch through a chunk of layers: forward, backward, or the gradients of weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+
+from chakrasim.converters.synthetic.transformer.operations import Operation, Step
+from chakrasim.converters.synthetic.transformer.schedule import BACKWARD, FORWARD, WEIGHTS
+from chakrasim.converters.synthetic.transformer.template import Tables, Template
+from chakrasim.converters.synthetic.transformer.writer import (
+    NEXT_STAGE,
+    PREVIOUS_STAGE,
+    Chunk,
+    PassWriter,
+    Unit,
+)
+from chakrasim.traces.graph import NodeKind
+
+
+def forward_pass(
+    chunk: Chunk, tables: Tables, *, is_first: bool, keeps: bool = True, kind: int = FORWARD
+) -> Template:
+    """A micro-batch forward. `is_first`: the step's first through this chunk, which may have to wait for
+    parameters that the optimizer's shards are gathered into. Without `keeps`, nothing is kept for a backward
+    pass."""
+    writer = PassWriter(chunk, tables, kind)
+    template, plan = writer.template, chunk.plan
+    received = _receive(template, chunk.receives, PREVIOUS_STAGE, chunk.receive_tag, "receive")
+    gathered: dict[int, list[int]] = {}
+    refetches = plan.sharding == "zero3"
+    once = is_first and plan.sharding in ("zero1", "zero2") and plan.overlap_gradients
+    for index, unit in enumerate(chunk.units):
+        if refetches:
+            for ahead in range(0 if index == 0 else plan.prefetch, plan.prefetch + 1):
+                if index + ahead < len(chunk.units):
+                    gathered[index + ahead] = writer.gather(chunk.units[index + ahead], "gather", early=False)
+        elif once:
+            gathered[index] = writer.gather(unit, "gather", early=True)
+        template.also += gathered.get(index, []) + received
+        received = []
+        host = writer.begin_unit(unit)
+        again = plan.recompute == "full" and unit.layer >= 0
+        writer.forward_steps(unit.name, unit.steps, keeps=keeps and not again)
+        if keeps and again:
+            _allocate(template, unit.input_bytes)
+        if refetches:
+            _release(template, unit, chunk)
+        writer.end_unit(host)
+    _set_gate(writer)
+    _send(template, chunk, chunk.sends, NEXT_STAGE, chunk.tag, "send")
+    return template
+
+
+def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) -> Template:
+    """A micro-batch backward. `is_last`: the step's last through this chunk, after which gradients are
+    complete. With `splits`, the gradients of weights have a pass of their own."""
+    writer = PassWriter(chunk, tables, BACKWARD)
+    template, plan = writer.template, chunk.plan
+    received = _receive(template, chunk.sends, NEXT_STAGE, chunk.tag + plan.micro_batches, "backward.receive")
+    units = chunk.units[::-1]
+    bucket = _Bucket(writer, is_last and not splits)
+    gathered: dict[int, list[int]] = {}
+    refetches = plan.sharding == "zero3"
+    for index, unit in enumerate(units):
+        if refetches:
+            for ahead in range(0 if index == 0 else plan.prefetch, plan.prefetch + 1):
+                if index + ahead < len(units):
+                    gathered[index + ahead] = writer.gather(
+                        units[index + ahead], "gather.backward", early=False
+                    )
+        template.also += gathered.get(index, []) + received
+        received = []
+        host = writer.begin_unit(unit)
+        again = plan.recompute == "full" and unit.layer >= 0
+        if again:
+            writer.forward_steps(unit.name, unit.steps, keeps=True, suffix=".recompute")
+        steps = _as_kept(unit.steps) if again else unit.steps
+        writer.backward_steps(unit.name, steps, splits=splits)
+        if again:
+            _free(template, unit.input_bytes)
+        if refetches:
+            _release(template, unit, chunk)
+        writer.end_unit(host)
+        bucket.add(unit)
+    bucket.flush("last.")
+    _set_gate(writer)
+    _send(
+        template,
+        chunk,
+        chunk.receives,
+        PREVIOUS_STAGE,
+        chunk.receive_tag + plan.micro_batches,
+        "backward.send",
+    )
+    return template
+
+
+def weights_pass(chunk: Chunk, tables: Tables, *, is_last: bool) -> Template:
+    """The gradients of weights that a split backward pass has left."""
+    writer = PassWriter(chunk, tables, WEIGHTS)
+    bucket = _Bucket(writer, is_last)
+    for unit in chunk.units[::-1]:
+        host = writer.begin_unit(unit)
+        for step in reversed(unit.steps):
+            if isinstance(step, Operation) and step.weights is not None:
+                writer.compute(f"{unit.name}{step.name}.weights", step, step.weights, frees=step.saves)
+        writer.end_unit(host)
+        bucket.add(unit)
+    bucket.flush("last.")
+    _set_gate(writer)
+    return writer.template
+
+
+class _Bucket:
+    """Gradients that are reduced together."""
+
+    def __init__(self, writer: PassWriter, is_complete: bool) -> None:
+        plan = writer.plan
+        self.writer = writer
+        self.counts: dict[str, int] = {}
+        # Sharded gradients have no place for those of other ranks: each pass's are reduced at once.
+        self.active = not plan.frozen and (is_complete or plan.sharding in ("zero2", "zero3"))
+        self.limit = 0.0 if plan.sharding == "zero3" else plan.bucket_MB * 1e6
+
+    def add(self, unit: Unit) -> None:
+        if not self.active:
+            return
+        for group, of_experts in (("data", False), ("expert-data", True)):
+            self.counts[group] = self.counts.get(group, 0) + unit.parameters(of_experts=of_experts)
+        if self.writer.plan.overlap_gradients and (
+            max(self.counts.values()) * self.writer.chunk.gradient_bytes >= self.limit
+        ):
+            self.flush(unit.name)
+
+    def flush(self, name: str) -> None:
+        if self.active and any(self.counts.values()):
+            self.writer.reduce(f"{name}reduce", self.counts)
+            self.counts = {}
+
+
+def _receive(template: Template, size: int, peer: int, tag: int, name: str) -> list[int]:
+    if not size:
+        return []
+    return [
+        template.add(
+            NodeKind.RECV, name, lane="", comm_bytes=size, peer=peer, tag=tag, after=(), in_line=False
+        )
+    ]
+
+
+def _send(template: Template, chunk: Chunk, size: int, peer: int, tag: int, name: str) -> None:
+    if not size:
+        return
+    lane = "pipeline" if peer == NEXT_STAGE else "pipeline-back"
+    row = template.add(
+        NodeKind.SEND,
+        name,
+        lane=lane,
+        comm_bytes=size,
+        peer=peer,
+        tag=tag,
+        after=[*template.tail, *template.also],
+        in_line=False,
+    )
+    if not chunk.plan.overlap_pipeline:
+        template.tail = [*template.tail, *template.also, row]
+        template.also = []
+
+
+def _set_gate(writer: PassWriter) -> None:
+    """Parameters of the next pass may be gathered while this one's last units compute."""
+    ends = writer.ends
+    if ends:
+        writer.template.gate = [ends[max(0, len(ends) - 1 - writer.plan.prefetch)]]
+    writer.template.tail += writer.template.also
+    writer.template.also = []
+
+
+def _as_kept(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps whose core needs no further recomputation."""
+    return tuple(replace(step, is_core=False) if isinstance(step, Operation) else step for step in steps)
+
+
+def _allocate(template: Template, size: int) -> None:
+    _change(template, 4, size)
+
+
+def _free(template: Template, size: int) -> None:
+    _change(template, 5, size)
+
+
+def _change(template: Template, column: int, size: int) -> None:
+    row = template.tail[0]
+    values = list(template.more[row])
+    values[column] = max(values[column], 0) + size
+    template.more[row] = tuple(values)
+
+
+def _release(template: Template, unit: Unit, chunk: Chunk) -> None:
+    """Gathered parameters are dropped."""
+    held = 0
+    for of_experts, ranks in ((False, chunk.data_ranks), (True, chunk.expert_data_ranks)):
+        count = unit.parameters(of_experts=of_experts)
+        held += ceil(count * chunk.parameter_bytes / ranks) * ranks if ranks > 1 else 0
+    if held:
+        _free(template, held)

@@ -1,0 +1,82 @@
+"""How a model is trained: over which ranks it is spread, in which pieces, and with which precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DIMENSIONS = ("tensor", "context", "data", "pipeline")
+SCHEDULES = ("1f1b", "gpipe", "zero-bubble")
+SHARDINGS = ("none", "zero1", "zero2", "zero3")
+OVERLAPS = ("none", "backward", "full")
+RECOMPUTATIONS = ("none", "selective", "full")
+DTYPES = ("bf16", "fp16", "fp32", "tf32", "fp8", "mxfp8", "nvfp4")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A parallelism plan. Ranks: tensor x context x data x pipeline."""
+
+    tensor: int = 1
+    context: int = 1
+    """Ranks a sequence is cut over (ring attention)."""
+    data: int = 1
+    pipeline: int = 1
+    virtual_stages: int = 1
+    """Chunks of layers a rank has; more than 1 interleaves the schedule."""
+    expert: int = 1
+    """Ranks over which the experts of a layer are spread; taken from the tensor, context and data ranks."""
+    expert_tensor: int = 1
+    """Ranks over which each expert is cut."""
+    order: str = "tensor-context-data-pipeline"
+    """Which ranks are neighbours: the first varies fastest with the rank number."""
+    global_batch: int = 1
+    """Sequences of a step."""
+    micro_batch: int = 1
+    """Sequences of a pass."""
+    sequence: int | None = None
+    """Tokens of a sequence; None takes the model's."""
+    schedule: str = "1f1b"
+    sequence_parallel: bool = False
+    """Between the tensor-parallel parts, activations are cut along the sequence (Korthikanti 2022)."""
+    sharding: str = "none"
+    """What is sharded over the data ranks (Rajbhandari 2020): the optimizer's states (zero1), gradients, too
+    (zero2), parameters, too (zero3, FSDP)."""
+    prefetch: int = 1
+    """With zero3: layers whose parameters are gathered ahead."""
+    dtype: str = "bf16"
+    """Of matrix products and activations; fp8 and narrower ones keep activations and weights in bf16."""
+    gradient_dtype: str = "fp32"
+    """In which gradients are kept and reduced."""
+    recompute: str = "none"
+    """Activations that are computed again in the backward pass: none; those of the attention's core
+    (selective); all but a layer's input (full)."""
+    flash_attention: bool = True
+    is_fused: bool = True
+    """What is between matrix products runs in few kernels, as Megatron-LM's or a compiler's do; else each of
+    its functions is a kernel, as in plain PyTorch."""
+    overlap_gradients: bool = True
+    """Gradients are reduced in buckets while the backward pass goes on."""
+    bucket_MB: float = 100
+    overlap_tensor: str = "none"
+    """Which tensor-parallel communication runs beside matrix products: none; that of the backward pass,
+    beside products that don't need it (backward); all, piece by piece beside those that make or use it
+    (full)."""
+    overlap_pipeline: bool = True
+    """A stage goes on while its messages are under way."""
+    has_host: bool = True
+    """The host issues operators one after another, which bounds what is small."""
+    frozen: bool = False
+    """Weights get no gradients of their own, as under LoRA."""
+    imbalance: float = 0.0
+    """How unevenly tokens choose experts: the standard deviation of an expert's share over its mean."""
+    seed: int = 0
+
+    @property
+    def ranks(self) -> int:
+        """Of all dimensions together."""
+        return self.tensor * self.context * self.data * self.pipeline
+
+    @property
+    def micro_batches(self) -> int:
+        """Passes of each pipeline stage in a step."""
+        return self.global_batch // (self.micro_batch * self.data)

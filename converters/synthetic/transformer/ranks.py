@@ -1,0 +1,163 @@
+"""Which rank is where in a plan, and with whom it forms process groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chakrasim.converters.synthetic.transformer.model import Model
+from chakrasim.converters.synthetic.transformer.plan import DIMENSIONS, Plan
+from chakrasim.converters.synthetic.transformer.writer import (
+    NEXT_CONTEXT,
+    NEXT_STAGE,
+    PREVIOUS_CONTEXT,
+    PREVIOUS_STAGE,
+)
+from chakrasim.traces.graph import ExecutionGraph, Ints, Rows
+from chakrasim.traces.workload import Workload
+
+StageGraph = Callable[[int, Sequence[float]], tuple[ExecutionGraph, Ints]]
+"""From a stage and its experts' loads to the graph and, in place of peers, what they are to the rank."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The grid of ranks of a plan. A place is a mapping of dimension to coordinate."""
+
+    plan: Plan
+
+    @cached_property
+    def strides(self) -> dict[str, int]:
+        """By dimension: how far neighbours along it are apart in rank number."""
+        strides, stride = {}, 1
+        for dimension in self.plan.order.split("-"):
+            strides[dimension] = stride
+            stride *= self.size(dimension)
+        return strides
+
+    def size(self, dimension: str) -> int:
+        """Ranks along a dimension."""
+        return int(getattr(self.plan, dimension))
+
+    def place(self, rank: int) -> dict[str, int]:
+        """Coordinates of a rank."""
+        return {d: rank // self.strides[d] % self.size(d) for d in DIMENSIONS}
+
+    def rank(self, place: Mapping[str, int]) -> int:
+        """The rank at a place."""
+        return sum(self.strides[d] * place[d] for d in DIMENSIONS)
+
+    def along(self, place: Mapping[str, int], *dimensions: str) -> tuple[int, ...]:
+        """Ranks that differ from a place only in these dimensions, ascending."""
+        axes = [range(self.size(d)) if d in dimensions else (place[d],) for d in DIMENSIONS]
+        return tuple(sorted(self.rank(dict(zip(DIMENSIONS, at, strict=True))) for at in product(*axes)))
+
+    def expert_pool(self, place: Mapping[str, int]) -> tuple[int, ...]:
+        """Ranks of a stage that share out its experts: each expert lies on one of them, or is cut over the
+        tensor ranks beside one."""
+        dimensions = ("context", "data") if self.plan.expert_tensor > 1 else ("tensor", "context", "data")
+        return self.along(place, *dimensions)
+
+    def expert_place(self, place: Mapping[str, int]) -> int:
+        """Which part of the experts a rank has."""
+        return self.expert_pool(place).index(self.rank(place)) % self.plan.expert
+
+    def groups(self, place: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """Process groups of the rank at a place, those of one rank left out.
+
+        tensor; data, which reduces gradients and has the context's ranks, too; expert, which exchanges
+        tokens; expert-data, of equal experts; expert-tensor; embedding: the first and the last stage.
+        """
+        plan = self.plan
+        pool = self.expert_pool(place)
+        at = pool.index(self.rank(place))
+        first = at - at % plan.expert
+        ends = {self.rank({**place, "pipeline": stage}) for stage in (0, plan.pipeline - 1)}
+        groups = {
+            "tensor": self.along(place, "tensor"),
+            "data": self.along(place, "context", "data"),
+            "expert": pool[first : first + plan.expert],
+            "expert-data": pool[at % plan.expert :: plan.expert],
+            "expert-tensor": self.along(place, "tensor") if plan.expert_tensor > 1 else (),
+            "embedding": tuple(sorted(ends)),
+        }
+        return {name: ranks for name, ranks in groups.items() if len(ranks) > 1}
+
+
+def spread(model: Model, plan: Plan, stage_graph: StageGraph, *, all_ranks: bool) -> Workload:
+    """The graphs of a plan's ranks, or of one rank of each kind, which then stands for the others."""
+    ranks = Ranks(plan)
+    loads = _loads(model, plan)
+    made: dict[tuple[int, int], tuple[ExecutionGraph, Ints]] = {}
+    graphs: dict[int, ExecutionGraph] = {}
+    for rank in range(plan.ranks) if all_ranks else representatives(plan):
+        place = ranks.place(rank)
+        key = place["pipeline"], ranks.expert_place(place) if plan.imbalance else 0
+        if key not in made:
+            made[key] = stage_graph(key[0], loads[:, key[1]].tolist())
+            made[key][0].children()  # once, for all ranks
+        graph, peer_roles = made[key]
+        groups = {**ranks.groups(place), "world": ()}
+        graphs[rank] = replace(
+            graph,
+            rank=rank,
+            peers=_peers(ranks, place, peer_roles),
+            groups={name: groups[name] for name in graph.group_names},
+        )
+    counts = None if all_ranks else {rank: plan.ranks // len(graphs) for rank in graphs}
+    notes = []
+    if len(graphs) < plan.ranks:
+        notes.append(
+            f"{len(graphs):,} of {plan.ranks:,} ranks are replayed; each stands for "
+            f"{plan.ranks // len(graphs):,} that do the same, and what is listed is that of those replayed"
+        )
+    return Workload.from_graphs(
+        graphs, name=model.name, world_size=plan.ranks, stands_for=counts, notes=notes
+    )
+
+
+def representatives(plan: Plan) -> list[int]:
+    """One rank of each kind, ascending: every stage, every place in a context's ring, and where experts get
+    uneven loads every part of the experts. O(ranks of a stage)."""
+    ranks = Ranks(plan)
+    places: dict[tuple[int, int], dict[str, int]] = {}
+    for rank in ranks.along(ranks.place(0), "tensor", "context", "data"):
+        place = ranks.place(rank)
+        key = place["context"], ranks.expert_place(place) if plan.imbalance else 0
+        places.setdefault(key, place)
+        if len(places) == plan.context * (plan.expert if plan.imbalance else 1):
+            break
+    return sorted(
+        ranks.rank({**place, "pipeline": stage})
+        for place in places.values()
+        for stage in range(plan.pipeline)
+    )
+
+
+def _loads(model: Model, plan: Plan) -> NDArray[np.float64]:
+    """float64[layers, expert ranks]: tokens that a rank's experts get, relative to the mean."""
+    loads = np.ones((model.layers, plan.expert))
+    if model.experts is None or not plan.imbalance:
+        return loads
+    random = np.random.Generator(np.random.PCG64(plan.seed))
+    shares = np.maximum(random.normal(1.0, plan.imbalance, (model.layers, model.experts.count)), 0.0)
+    by_rank = shares.reshape(model.layers, plan.expert, -1).sum(axis=2)
+    relative: NDArray[np.float64] = by_rank / by_rank.mean(axis=1, keepdims=True)
+    return relative
+
+
+def _peers(ranks: Ranks, place: dict[str, int], roles: Ints) -> Rows:
+    """Ranks in place of what `passes.py` calls them."""
+
+    def beside(dimension: str, by: int) -> int:
+        return ranks.rank({**place, dimension: (place[dimension] + by) % ranks.size(dimension)})
+
+    table = np.full(5, -1, dtype=np.int32)
+    table[NEXT_STAGE], table[PREVIOUS_STAGE] = beside("pipeline", 1), beside("pipeline", -1)
+    table[NEXT_CONTEXT], table[PREVIOUS_CONTEXT] = beside("context", 1), beside("context", -1)
+    return table[roles]  # -1, no peer, looks at the last

@@ -1,0 +1,366 @@
+"""The nodes of one pass through a chunk of layers, operation by operation.
+
+Compute nodes stand in line, as on one stream; what communicates stands in line with them where they need it
+at once, and beside them where the plan lets it overlap. The host's work on a unit is one node ahead of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from chakrasim.converters.synthetic.transformer.operations import (
+    ATTENTION,
+    ELEMENTWISE,
+    MATMUL,
+    Exchange,
+    Operation,
+    Ring,
+    Step,
+    Work,
+)
+from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.transformer.template import Tables, Template, collective
+from chakrasim.traces.graph import CommKind, NodeKind
+
+NEXT_STAGE, PREVIOUS_STAGE, NEXT_CONTEXT, PREVIOUS_CONTEXT = range(4)
+"""What `peer` means in a template."""
+COMPUTE, HOST, LAUNCH = "compute", "host", "launch"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer, the embedding or the output layer: what is recomputed, gathered and reduced together."""
+
+    name: str
+    """Before the names of its operations."""
+    layer: int
+    """-1 for the embedding and the output layer."""
+    steps: tuple[Step, ...]
+    input_bytes: int
+    """Of the activation that comes in."""
+
+    def parameters(self, *, of_experts: bool) -> int:
+        """On this rank."""
+        return sum(
+            step.parameters
+            for step in self.steps
+            if isinstance(step, Operation) and step.is_expert == of_experts
+        )
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive units of one rank, and the messages at their ends."""
+
+    plan: Plan
+    stage: int
+    units: tuple[Unit, ...]
+    receives: int
+    """Bytes of the activation from the stage before; 0 for none."""
+    sends: int
+    """Bytes of the activation for the stage after; 0 for none."""
+    tag: int
+    """Of its first message; there are two for each micro-batch."""
+    receive_tag: int
+    data_ranks: int
+    """Ranks that reduce gradients of parameters with this one."""
+    expert_data_ranks: int
+    parameter_bytes: float
+    gradient_bytes: float
+
+
+class PassWriter:
+    """Writes the nodes of a pass into a template."""
+
+    def __init__(self, chunk: Chunk, tables: Tables, kind: int) -> None:
+        self.chunk, self.plan, self.kind = chunk, chunk.plan, kind
+        self.template = Template(tables, {"stage": chunk.stage, "pass": kind})
+        self.ends: list[int] = []
+        """Last row of each unit."""
+        self._rings = 0
+        self._launched = 0
+
+    # --- units
+
+    def begin_unit(self, unit: Unit) -> int:
+        """Row of the host's node, whose operations `end_unit` counts; -1 without a host."""
+        template = self.template
+        template.attributes = {**template.attributes, "layer": unit.layer}
+        self._launched = 0
+        if not self.plan.has_host:
+            return -1
+        row = template.add(
+            NodeKind.COMP,
+            f"{unit.name}launch",
+            lane=HOST,
+            op_kind=LAUNCH,
+            is_cpu=True,
+            ops=0,
+            after=(),
+            in_line=False,
+        )
+        template.also.append(row)
+        return row
+
+    def end_unit(self, host_row: int) -> None:
+        """Everything since `begin_unit` was the unit's."""
+        rows = self.template.rows
+        if host_row >= 0:
+            communications = sum(row[0] != NodeKind.COMP for row in rows[host_row + 1 :])
+            kind_and_name, rest = rows[host_row][:2], rows[host_row][3:]  # operations stand between
+            rows[host_row] = (*kind_and_name, self._launched + communications, *rest)
+        self.ends.append(self.template.tail[0] if self.template.tail else -1)
+
+    # --- operations
+
+    def compute(self, name: str, operation: Operation, work: Work, allocates: int = 0, frees: int = 0) -> int:
+        """A kernel in line."""
+        self._launched += operation.kernels
+        return self.template.add(
+            NodeKind.COMP,
+            name,
+            lane=COMPUTE,
+            op_kind=operation.kind,
+            dtype=operation.dtype,
+            ops=work.ops,
+            size_bytes=work.size_bytes,
+            allocates=allocates,
+            frees=frees,
+        )
+
+    def forward_steps(self, prefix: str, steps: Sequence[Step], *, keeps: bool, suffix: str = "") -> None:
+        """Forward operations; with `keeps`, what the backward pass needs is allocated."""
+        template, plan = self.template, self.plan
+        joins: list[int] = []
+        ring: Ring | None = None
+        for position, step in enumerate(steps):
+            name = f"{prefix}{step.name}{suffix}"
+            if isinstance(step, Ring):
+                ring = step
+            elif isinstance(step, Exchange):
+                if step.forward is None:
+                    continue
+                overlaps = plan.overlap_tensor == "full" and step.group == "tensor" and template.tail
+                if overlaps and step.regathers is not None:
+                    # beside the product that it feeds
+                    joins.append(
+                        collective(
+                            template, name, step.forward, step.group, after=template.tail, in_line=False
+                        )
+                    )
+                    continue
+                if overlaps and position and _is_product(steps[position - 1]):
+                    # beside the product that feeds it
+                    before = [parent for child, parent in template.edges if child == template.tail[0]]
+                    row = collective(template, name, step.forward, step.group, after=before, in_line=False)
+                    template.also.append(row)
+                    continue
+                collective(template, name, step.forward, step.group)
+            else:
+                saves = _kept(step, plan.recompute if not suffix else "none") if keeps else 0
+                if ring is not None and step.kind == ATTENTION:
+                    self._ring_attention(name, step, ring, saves, backward=False)
+                    ring = None
+                else:
+                    self.compute(name, step, step.forward, allocates=saves)
+                if joins and _is_product(step):
+                    template.also += joins
+                    joins = []
+
+    def backward_steps(self, prefix: str, steps: Sequence[Step], *, splits: bool) -> None:
+        """Backward operations, from the last; with `splits`, the gradients of weights are left out."""
+        template, plan = self.template, self.plan
+        overlaps = plan.overlap_tensor != "none"
+        done: set[int] = set()
+        core_again = plan.recompute == "selective"
+        for position in reversed(range(len(steps))):
+            step = steps[position]
+            name = f"{prefix}{step.name}.backward"
+            if isinstance(step, Ring):
+                continue
+            if isinstance(step, Exchange):
+                if step.backward is not None and position not in done:
+                    collective(template, name, step.backward, step.group)
+                continue
+            if core_again and step.is_core:
+                core = [one for one in steps[: position + 1] if isinstance(one, Operation) and one.is_core]
+                for one in core:
+                    self.compute(
+                        f"{prefix}{one.name}.recompute",
+                        one,
+                        one.forward,
+                        allocates=one.saves - _kept(one, "selective"),
+                    )
+                core_again = False
+            if step.weights is None or plan.frozen:
+                ring = _ring_before(steps, position)
+                if ring is not None:
+                    self._ring_attention(name, step, ring, step.saves, backward=True)
+                else:
+                    self.compute(name, step, step.backward, frees=step.saves)
+                continue
+            entered = _entered(steps, position)
+            exchange = steps[entered] if entered >= 0 else None
+            assert exchange is None or isinstance(exchange, Exchange), "that is what was looked for"
+            regathered: list[int] = []
+            if exchange is not None and exchange.regathers is not None:
+                regathered.append(
+                    collective(
+                        template,
+                        f"{prefix}{exchange.name}.again",
+                        exchange.regathers,
+                        exchange.group,
+                        in_line=not (overlaps and template.tail),
+                        after=template.tail if overlaps and template.tail else None,
+                    )
+                )
+            self.compute(name, step, step.backward)
+            beside: list[int] = []
+            if exchange is not None and exchange.backward is not None and (overlaps or splits):
+                done.add(entered)
+                beside.append(
+                    collective(
+                        template,
+                        f"{prefix}{exchange.name}.backward",
+                        exchange.backward,
+                        exchange.group,
+                        after=template.tail,
+                        in_line=False,
+                    )
+                )
+            if splits:
+                template.also += [*regathered, *beside]
+            else:
+                template.also += regathered
+                self.compute(f"{prefix}{step.name}.weights", step, step.weights, frees=step.saves)
+                template.also += beside
+
+    def _ring_attention(
+        self, name: str, operation: Operation, ring: Ring, size: int, *, backward: bool
+    ) -> None:
+        """Attention in as many parts as the context has ranks, each on another rank's keys and values. On the
+        way back the gradients of keys and values travel with them."""
+        template, parts = self.template, ring.steps + 1
+        work = operation.backward if backward else operation.forward
+        part = Work(ceil(work.ops / parts), ceil(work.size_bytes / parts))
+        block = ring.size_bytes * (2 if backward else 1)
+        held = list(template.tail)
+        for index in range(parts):
+            if index:
+                tag = self._ring_tag()
+                template.add(
+                    NodeKind.SEND,
+                    f"{name}.send",
+                    lane="context",
+                    comm_bytes=block,
+                    peer=NEXT_CONTEXT,
+                    tag=tag,
+                    after=held or None,
+                    in_line=False,
+                )
+                received = template.add(
+                    NodeKind.RECV,
+                    f"{name}.receive",
+                    lane="",
+                    comm_bytes=block,
+                    peer=PREVIOUS_CONTEXT,
+                    tag=tag,
+                    after=(),
+                    in_line=False,
+                )
+                held = [received]
+                template.also.append(received)
+            last = index == parts - 1
+            self.compute(
+                f"{name}.{index}",
+                operation,
+                part,
+                allocates=size if last and not backward else 0,
+                frees=size if last and backward else 0,
+            )
+
+    def _ring_tag(self) -> int:
+        """A tag for each message of a pass, apart from those between stages."""
+        self._rings += 1
+        distinct = (self.chunk.tag * 4 + self.kind) * 65536 + self._rings
+        return (1 << 40) + distinct * max(1, self.plan.micro_batches)
+
+    # --- parameters and gradients
+
+    def gather(self, unit: Unit, name: str, *, early: bool) -> list[int]:
+        """All-gathers of a unit's sharded parameters, which wait for the tail or, early, for nothing."""
+        template = self.template
+        rows = []
+        for group, of_experts, ranks in self._sharing():
+            count = unit.parameters(of_experts=of_experts)
+            if not count or ranks < 2:
+                continue
+            size = ceil(count * self.chunk.parameter_bytes / ranks)
+            row = collective(
+                template,
+                f"{unit.name}{name}",
+                (CommKind.ALL_GATHER, size),
+                group,
+                after=() if early or not template.tail else template.tail,
+                in_line=False,
+                allocates=size * ranks if self.plan.sharding == "zero3" else 0,
+            )
+            if not early and not template.tail:
+                template.early.append(row)
+            rows.append(row)
+        return rows
+
+    def _sharing(self) -> list[tuple[str, bool, int]]:
+        return [
+            ("data", False, self.chunk.data_ranks),
+            ("expert-data", True, self.chunk.expert_data_ranks),
+        ]
+
+    def reduce(self, name: str, counts: dict[str, int]) -> None:
+        """Reduce the gradients of so many parameters a group, beside what follows."""
+        kind = CommKind.ALL_REDUCE if self.plan.sharding == "none" else CommKind.REDUCE_SCATTER
+        for group, _, ranks in self._sharing():
+            count = counts.get(group, 0)
+            if count and ranks > 1:
+                size = ceil(count * self.chunk.gradient_bytes)
+                beside = self.plan.overlap_gradients
+                row = collective(
+                    self.template, name, (kind, size), group, after=self.template.tail, in_line=False
+                )
+                if beside:
+                    self.template.loose.append(row)
+                else:
+                    self.template.also.append(row)
+                    self.template.loose.append(row)
+
+
+def _is_product(step: Step) -> bool:
+    return isinstance(step, Operation) and step.kind == MATMUL
+
+
+def _entered(steps: Sequence[Step], position: int) -> int:
+    """Where the exchange stands that feeds the product at `position`; -1 if none does."""
+    for at in range(position - 1, -1, -1):
+        step = steps[at]
+        if isinstance(step, Exchange):
+            return at if step.group == "tensor" and step.backward is not None and at >= position - 2 else -1
+        if not (isinstance(step, Operation) and step.kind == ELEMENTWISE and step.name.endswith(".cast")):
+            return -1
+    return -1
+
+
+def _ring_before(steps: Sequence[Step], position: int) -> Ring | None:
+    step = steps[position]
+    before = steps[position - 1] if position else None
+    if isinstance(step, Operation) and step.kind == ATTENTION and isinstance(before, Ring):
+        return before
+    return None
+
+
+def _kept(operation: Operation, recompute: str) -> int:
+    """Bytes that stay after the forward pass."""
+    if recompute == "selective" and operation.is_core and operation.kind == ELEMENTWISE:
+        return 0
+    return operation.saves

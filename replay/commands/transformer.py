@@ -1,0 +1,229 @@
+"""Options that describe a transformer, its parallelism plan and what is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chakrasim.traces.errors import ConfigError
+
+if TYPE_CHECKING:
+    from chakrasim.converters.synthetic.transformer.model import Model
+    from chakrasim.converters.synthetic.transformer.plan import Plan
+    from chakrasim.traces.workload import Workload
+
+DEFAULT_MACHINE = "hgx-h100"
+"""Where a model is replayed on no machine in particular."""
+SHORT = {"tp": "tensor", "cp": "context", "dp": "data", "pp": "pipeline"}
+
+_count = click.IntRange(min=1)
+_natural = click.IntRange(min=0)
+OPTIONS: dict[str, Callable[..., Any]] = {
+    "tp": click.option("--tp", type=_count, default=1, metavar="N", help="Tensor-parallel ranks."),
+    "cp": click.option("--cp", type=_count, default=1, metavar="N", help="Ranks a sequence is cut over."),
+    "pp": click.option("--pp", type=_count, default=1, metavar="N", help="Pipeline stages."),
+    "dp": click.option(
+        "--dp", type=_count, metavar="N", help="Data-parallel ranks. Default: what --ranks leaves."
+    ),
+    "ranks": click.option(
+        "--ranks", type=_count, metavar="N", help="Ranks in all. Default: tp x cp x pp x dp."
+    ),
+    "ep": click.option(
+        "--ep", type=_count, default=1, metavar="N", help="Ranks the experts are spread over."
+    ),
+    "etp": click.option("--etp", type=_count, default=1, metavar="N", help="Ranks each expert is cut over."),
+    "virtual_stages": click.option(
+        "--virtual-stages", type=_count, default=1, metavar="N", help="Interleaved chunks a rank."
+    ),
+    "order": click.option(
+        "--order", default="tp-cp-dp-pp", show_default=True, help="Nearest neighbours first."
+    ),
+    "global_batch": click.option(
+        "--global-batch", type=_count, metavar="N", help="Sequences a step. Default: 4 micro-batches a stage."
+    ),
+    "micro_batch": click.option(
+        "--micro-batch", type=_count, default=1, metavar="N", help="Sequences a pass."
+    ),
+    "sequence": click.option(
+        "--sequence", type=_count, metavar="N", help="Tokens a sequence. Default: the model's."
+    ),
+    "schedule": click.option(
+        "--schedule", default="1f1b", show_default=True, help="1f1b (interleaved), gpipe or zero-bubble."
+    ),
+    "sequence_parallel": click.option(
+        "--sequence-parallel/--no-sequence-parallel",
+        default=None,
+        help="Cut activations between tensor-parallel parts along the sequence. Default: with --tp.",
+    ),
+    "sharding": click.option(
+        "--sharding", default="none", show_default=True, help="none, zero1, zero2 or zero3 (FSDP)."
+    ),
+    "prefetch": click.option(
+        "--prefetch", type=_natural, default=1, metavar="N", help="Layers zero3 gathers ahead."
+    ),
+    "dtype": click.option(
+        "--dtype", default="bf16", show_default=True, help="bf16, fp16, fp32, tf32, fp8, mxfp8, nvfp4."
+    ),
+    "gradient_dtype": click.option(
+        "--gradient-dtype", default="fp32", show_default=True, help="Of gradients as reduced."
+    ),
+    "recompute": click.option(
+        "--recompute", default="none", show_default=True, help="none, selective or full."
+    ),
+    "flash_attention": click.option(
+        "--flash-attention/--no-flash-attention", default=True, help="Fused attention or not."
+    ),
+    "overlap_gradients": click.option(
+        "--overlap-gradients/--no-overlap-gradients", default=True, help="Reduce beside the backward pass."
+    ),
+    "bucket_mb": click.option(
+        "--bucket-MB", "bucket_mb", type=float, default=100, metavar="MB", help="Reduced at once."
+    ),
+    "overlap_tensor": click.option(
+        "--overlap-tensor",
+        default="none",
+        show_default=True,
+        help="Tensor-parallel communication beside products: none, backward, full.",
+    ),
+    "overlap_pipeline": click.option(
+        "--overlap-pipeline/--no-overlap-pipeline", default=True, help="Go on while messages travel."
+    ),
+    "has_host": click.option(
+        "--host/--no-host", "has_host", default=True, help="The host's launches take time, or CUDA graphs."
+    ),
+    "frozen": click.option("--frozen", is_flag=True, help="No gradients of weights, as under LoRA."),
+    "imbalance": click.option(
+        "--imbalance", type=float, default=0.0, metavar="F", help="Spread of the experts' loads."
+    ),
+    "seed": click.option("--seed", type=_natural, default=0, metavar="N", help="Of the experts' loads."),
+    "prompt": click.option(
+        "--prompt", type=_natural, default=0, metavar="N", help="Inference: tokens of a prompt."
+    ),
+    "decode": click.option(
+        "--decode", type=_natural, default=0, metavar="N", help="Inference: tokens to decode."
+    ),
+    "cached": click.option(
+        "--cached", type=_natural, default=0, metavar="N", help="Inference: tokens in the cache."
+    ),
+}
+"""By the name of the argument that a command gets."""
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """What the user wants of a model."""
+
+    model: str
+    options: dict[str, Any]
+
+    @property
+    def is_inference(self) -> bool:
+        """Nothing is trained."""
+        return bool(self.options["prompt"] or self.options["decode"] or self.options["cached"])
+
+    def read(self) -> tuple[Model, Plan]:
+        """Raises ConfigError for ranks that don't multiply up, and for a model that can't be read."""
+        from chakrasim.converters.synthetic.transformer.plan import Plan
+        from chakrasim.converters.synthetic.transformer.presets import load_model
+
+        o = self.options
+        data = _data_ranks(o)
+        passes = 4 * o["pp"] if o["pp"] > 1 else 1
+        parallel = o["sequence_parallel"]
+        plan = Plan(
+            tensor=o["tp"],
+            context=o["cp"],
+            data=data,
+            pipeline=o["pp"],
+            virtual_stages=o["virtual_stages"],
+            expert=o["ep"],
+            expert_tensor=o["etp"],
+            order="-".join(SHORT.get(part, part) for part in o["order"].split("-")),
+            global_batch=o["global_batch"] or data * o["micro_batch"] * passes,
+            micro_batch=o["micro_batch"],
+            sequence=o["sequence"],
+            schedule=o["schedule"],
+            sequence_parallel=(o["tp"] > 1 and not self.is_inference) if parallel is None else parallel,
+            sharding=o["sharding"],
+            prefetch=o["prefetch"],
+            dtype=o["dtype"],
+            gradient_dtype=o["gradient_dtype"],
+            recompute=o["recompute"],
+            flash_attention=o["flash_attention"],
+            overlap_gradients=o["overlap_gradients"],
+            bucket_MB=o["bucket_mb"],
+            overlap_tensor=o["overlap_tensor"],
+            overlap_pipeline=o["overlap_pipeline"],
+            has_host=o["has_host"],
+            frozen=o["frozen"],
+            imbalance=o["imbalance"],
+            seed=o["seed"],
+        )
+        return load_model(self.model), plan
+
+    def generate(self, *, all_ranks: bool = False) -> Workload:
+        """A training step, or inference where a prompt or tokens to decode are given."""
+        model, plan = self.read()
+        if self.is_inference:
+            from chakrasim.converters.synthetic.transformer.inference import Request, generate_inference
+
+            o = self.options
+            request = Request(o["prompt"], o["decode"], o["cached"])
+            return generate_inference(model, plan, request, all_ranks=all_ranks)
+        from chakrasim.converters.synthetic.transformer.training import generate_training
+
+        return generate_training(model, plan, all_ranks=all_ranks)
+
+
+def _data_ranks(options: dict[str, Any]) -> int:
+    ranks, data = options["ranks"], options["dp"]
+    product = options["tp"] * options["cp"] * options["pp"]
+    shown = f"--tp {options['tp']} x --cp {options['cp']} x --pp {options['pp']}"
+    if ranks is None:
+        return int(data or 1)
+    if ranks % product:
+        nearest = max(1, round(ranks / product)) * product
+        raise ConfigError(
+            f"{shown} = {product:,} doesn't divide --ranks {ranks:,}; --ranks {nearest:,} would work"
+        )
+    if data not in (None, ranks // product):
+        raise ConfigError(
+            f"{shown} x --dp {data} = {product * data:,} isn't --ranks {ranks:,}; "
+            f"--dp {ranks // product} would work"
+        )
+    return int(ranks // product)
+
+
+def takes_transformer(*, is_required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--model` and the options of a plan; the command gets them as `transformer`, None without a model."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_transformer(*args: Any, model: str | None, **others: Any) -> Any:
+            given = {name: others.pop(name) for name in OPTIONS}
+            if model is None:
+                context = click.get_current_context()
+                for name in OPTIONS:
+                    source = context.get_parameter_source(name)
+                    if source is not None and source.name == "COMMANDLINE":
+                        raise click.UsageError(f"--{name.replace('_', '-')} is for a --model")
+            transformer = None if model is None else Transformer(model, given)
+            return command(*args, transformer=transformer, **others)
+
+        decorated: Callable[..., Any] = with_transformer
+        for option in reversed(OPTIONS.values()):
+            decorated = option(decorated)
+        return click.option(
+            "--model",
+            metavar="NAME|FILE",
+            required=is_required,
+            help="A transformer (`chakrasim generate models`), instead of a trace."
+            if not is_required
+            else "See `chakrasim generate models`.",
+        )(decorated)
+
+    return decorate

@@ -1,0 +1,233 @@
+"""Training steps of transformers: what the graphs hold, whatever the plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chakrasim.converters.synthetic.transformer.counts import parameters, step_operations
+from chakrasim.converters.synthetic.transformer.model import Experts, LatentAttention, Model
+from chakrasim.converters.synthetic.transformer.plan import (
+    OVERLAPS,
+    RECOMPUTATIONS,
+    SCHEDULES,
+    SHARDINGS,
+    Plan,
+)
+from chakrasim.converters.synthetic.transformer.training import generate_training
+from chakrasim.replay.machine import load_machine
+from chakrasim.replay.simulate import simulate
+from chakrasim.traces.check import check_workload
+from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
+from chakrasim.traces.workload import Workload
+
+DENSE = Model("dense", "made up", 8, 256, 8, 4, 32, 1024, True, 1024, False, 256)
+GPT = Model(
+    "gpt", "made up", 8, 256, 8, 8, 32, 1024, False, 1024, True, 256,
+    has_biases=True, has_layer_norm=True, learned_positions=256, has_dropout=True,
+)  # fmt: skip
+SPARSE = replace(DENSE, name="sparse", experts=Experts(8, 2, 256, 256, 1))
+LATENT = replace(SPARSE, name="latent", kv_heads=8, latent=LatentAttention(64, 32, 16, 32))
+
+
+def products(graph: ExecutionGraph) -> int:
+    """Operations of matrix products and attention."""
+    kinds = np.array([*graph.op_kinds, ""])[graph.op_kind_ids]
+    return int(graph.ops[(kinds == "matmul") | (kinds == "attention")].sum())
+
+
+def of_all_ranks(workload: Workload) -> int:
+    return sum(products(graph) * workload.stands_for.get(rank, 1) for rank, graph in workload.graphs.items())
+
+
+def collectives(graph: ExecutionGraph, group: str, kind: CommKind) -> list[int]:
+    """Bytes of each."""
+    is_one = (graph.kinds == NodeKind.COLL) & (graph.comm_kinds == kind)
+    rows = [row for row in np.flatnonzero(is_one) if graph.group_name(row) == group]
+    return graph.comm_bytes[rows].tolist()
+
+
+@pytest.mark.parametrize("model", [DENSE, GPT, SPARSE, LATENT], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(),
+        Plan(tensor=4),
+        Plan(tensor=2, sequence_parallel=True, overlap_tensor="full"),
+        Plan(pipeline=4),
+        Plan(pipeline=2, virtual_stages=2),
+        Plan(pipeline=4, schedule="zero-bubble"),
+        Plan(pipeline=2, schedule="gpipe", tensor=2, data=2),
+        Plan(data=4, sharding="zero3"),
+        Plan(data=4, sharding="zero1"),
+        Plan(context=2, flash_attention=True),
+    ],
+    ids=str,
+)
+def test_operations_dont_depend_on_the_plan(model: Model, plan: Plan) -> None:
+    flash = plan.context > 1
+    plan = replace(plan, global_batch=16, flash_attention=flash)
+    one_rank = generate_training(model, Plan(global_batch=16, flash_attention=flash))
+    workload = generate_training(model, plan)
+    total = of_all_ranks(workload)
+    if model.latent and plan.tensor > 1:
+        # compressing queries, keys and values is done on every tensor rank: each more does it once more
+        latent = model.latent
+        narrow = latent.query_rank + latent.kv_rank + latent.rope_size
+        again = 3 * 2 * 16 * model.sequence * model.hidden * narrow * model.layers
+        total -= (plan.tensor - 1) * again
+    assert total == of_all_ranks(one_rank)
+    if not flash:
+        assert total == step_operations(model, 16)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTATIONS)
+def test_recomputation_adds_what_the_formula_says(recompute: str) -> None:
+    plan = Plan(global_batch=4, recompute=recompute, flash_attention=False)
+    assert of_all_ranks(generate_training(GPT, plan)) == step_operations(GPT, 4, recompute=recompute)
+
+
+def test_fused_attention_skips_what_the_mask_hides_and_has_five_products_backward() -> None:
+    # B s^2 a d: two products of which half is hidden forward, five backward, in each layer
+    core = 8 * 4 * 256 * 256 * 8 * 32
+    fused, plain = (
+        of_all_ranks(generate_training(DENSE, Plan(global_batch=4, flash_attention=flash)))
+        for flash in (True, False)
+    )
+    assert plain - fused == (4 * 3 - 2 - 5) * core
+
+
+@pytest.mark.parametrize("model", [DENSE, GPT, SPARSE, LATENT], ids=lambda m: m.name)
+@pytest.mark.parametrize("plan", [Plan(), Plan(pipeline=4), Plan(data=2, sharding="zero3")], ids=str)
+def test_ranks_hold_the_models_parameters(model: Model, plan: Plan) -> None:
+    workload = generate_training(model, replace(plan, global_batch=8))
+    held = sum(graph.metadata["memory"]["parameters"] for graph in workload.graphs.values()) // 2
+    stages_tie = plan.pipeline > 1 and model.has_tied_embeddings
+    expected = parameters(model).total + (model.vocabulary * model.hidden if stages_tie else 0)
+    assert held * (plan.data if plan.sharding == "zero3" else 1) == expected
+
+
+def test_tensor_parallel_collectives_are_those_of_megatron() -> None:
+    # two all-reduces of s b h 16-bit numbers a layer and direction; one for the embedding, one for the output
+    # layer's input, and a small one of 12 bytes a token for the loss
+    graph = generate_training(DENSE, Plan(tensor=4, global_batch=2)).graphs[0]
+    size = 256 * 256 * 2
+    assert sorted(collectives(graph, "tensor", CommKind.ALL_REDUCE)) == sorted(
+        [size] * 2 * (4 * 8 + 2) + [12 * 256] * 2
+    )
+    # with sequence parallelism each is a reduce-scatter and an all-gather, which takes a rank's part; the
+    # backward pass gathers inputs once more for the gradients of weights: two a layer and the output layer's
+    graph = generate_training(DENSE, Plan(tensor=4, global_batch=2, sequence_parallel=True)).graphs[0]
+    assert collectives(graph, "tensor", CommKind.REDUCE_SCATTER) == [size] * 2 * (4 * 8 + 2)
+    assert collectives(graph, "tensor", CommKind.ALL_GATHER) == [size // 4] * 2 * (4 * 8 + 2 + 2 * 8 + 1)
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_gradients_and_parameters_travel_as_the_sharding_says(sharding: str, overlaps: bool) -> None:
+    plan = Plan(data=4, global_batch=8, sharding=sharding, overlap_gradients=overlaps, bucket_MB=1)
+    graph = generate_training(DENSE, plan).graphs[0]
+    count = parameters(DENSE).total
+    reduced = collectives(graph, "data", CommKind.ALL_REDUCE)
+    scattered = collectives(graph, "data", CommKind.REDUCE_SCATTER)
+    gathered = collectives(graph, "data", CommKind.ALL_GATHER)
+    passes = 2
+    assert sum(reduced) == (4 * count if sharding == "none" else 0)
+    times = {"none": 0, "zero1": 1, "zero2": passes, "zero3": passes}[sharding]
+    assert sum(scattered) == 4 * count * times
+    # Each rank gives its quarter of the 16-bit parameters: once a step, or forward and backward of each pass.
+    times = {"none": 0, "zero1": 1, "zero2": 1, "zero3": 2 * passes}[sharding]
+    assert sum(gathered) == 2 * count // 4 * times
+
+
+def test_experts_exchange_every_tokens_copies() -> None:
+    plan = Plan(data=4, expert=4, global_batch=4)
+    graph = generate_training(SPARSE, plan).graphs[0]
+    # 256 tokens of 256 16-bit numbers, two experts each: there and back, forward and backward, in 7 layers
+    assert collectives(graph, "expert", CommKind.ALL_TO_ALL) == [256 * 2 * 256 * 2] * 4 * 7
+
+
+def test_uneven_loads_keep_their_sum_and_follow_the_seed() -> None:
+    def ops(seed: int) -> list[int]:
+        plan = Plan(data=4, expert=4, global_batch=4, imbalance=0.5, seed=seed)
+        workload = generate_training(SPARSE, plan)
+        assert len(workload.graphs) == 4  # every part of the experts does something else
+        return [products(graph) for graph in workload.graphs.values()]
+
+    even = products(generate_training(SPARSE, Plan(data=4, expert=4, global_batch=4)).graphs[0])
+    assert ops(1) == ops(1) != ops(2)
+    assert len(set(ops(1))) == 4
+    assert sum(ops(1)) == pytest.approx(4 * even, rel=1e-4)  # whole tokens
+
+
+def test_nodes_say_where_they_belong() -> None:
+    graph = generate_training(DENSE, Plan(pipeline=2, global_batch=4)).graphs[1]
+    row = graph.names.index("layer5.attn.qkv.weights")
+    row = int(np.flatnonzero(graph.name_ids == row)[1])
+    found = graph.attributes(row)
+    assert {name: found[name] for name in ("micro_batch", "layer", "stage", "pass")} == {
+        "micro_batch": 1,
+        "layer": 5,
+        "stage": 1,
+        "pass": 1,
+    }
+    assert graph.op_kinds[graph.op_kind_ids[row]] == "matmul"
+    assert graph.dtypes[graph.dtype_ids[row]] == "bf16"
+
+
+plans = st.builds(
+    Plan,
+    tensor=st.sampled_from([1, 2, 4]),
+    context=st.sampled_from([1, 1, 2]),
+    data=st.sampled_from([1, 2, 4]),
+    pipeline=st.sampled_from([1, 2, 4]),
+    virtual_stages=st.sampled_from([1, 1, 2]),
+    expert=st.sampled_from([1, 2, 4]),
+    expert_tensor=st.sampled_from([1, 2]),
+    order=st.sampled_from(["tensor-context-data-pipeline", "data-tensor-pipeline-context"]),
+    global_batch=st.sampled_from([8, 16]),
+    micro_batch=st.sampled_from([1, 2]),
+    schedule=st.sampled_from(SCHEDULES),
+    sequence_parallel=st.booleans(),
+    sharding=st.sampled_from(SHARDINGS),
+    prefetch=st.integers(0, 2),
+    dtype=st.sampled_from(["bf16", "fp8", "fp32"]),
+    recompute=st.sampled_from(RECOMPUTATIONS),
+    flash_attention=st.booleans(),
+    overlap_gradients=st.booleans(),
+    bucket_MB=st.sampled_from([0.5, 100]),
+    overlap_tensor=st.sampled_from(OVERLAPS),
+    overlap_pipeline=st.booleans(),
+    imbalance=st.sampled_from([0, 0, 0.3]),
+    frozen=st.booleans(),
+)
+
+
+@given(model=st.sampled_from([DENSE, GPT, SPARSE, LATENT]), plan=plans)
+@settings(max_examples=60, deadline=None)
+def test_one_of_each_kind_takes_as_long_as_all(model: Model, plan: Plan) -> None:
+    if model.experts is None:
+        plan = replace(plan, expert=1, expert_tensor=1, imbalance=0)
+    try:
+        few = generate_training(model, plan)
+    except ConfigError:
+        return
+    every = generate_training(model, plan, all_ranks=True)
+    assert sum(few.stands_for.values()) == len(every.graphs) == plan.ranks
+    assert not check_workload(few) and not check_workload(every)
+    machine = load_machine("dgx-a100")
+    times = {
+        simulate(workload, machine, compute="roofline", network="analytical").step_time_ps
+        for workload in (few, every)
+    }
+    assert len(times) == 1 and None not in times
+    for graph in few.graphs.values():
+        allocated, freed = (
+            np.maximum(graph.read_attributes.columns[name], 0) for name in ("allocates", "frees")
+        )  # type: ignore[union-attr]
+        assert allocated.sum() == freed.sum()
