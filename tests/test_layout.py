@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 KNOWS_BOTH = {
     "replay/open_workload.py",
-    *(f"replay/commands/{name}.py" for name in ("convert", "generate", "text")),
+    *(f"replay/commands/{name}.py" for name in ("convert", "generate", "text", "transformer")),
 }
 
 

@@ -8,6 +8,8 @@ memory, comes after it. No time was recorded: the roofline gives durations from 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,16 @@ from chakrasim.converters.pytorch.facts import RECORD, facts_of_record, integer
 from chakrasim.converters.pytorch.groups import Groups, declarations
 from chakrasim.converters.pytorch.host_trace import HostTrace, read_host_trace
 from chakrasim.converters.pytorch.link import arguments_of
-from chakrasim.converters.pytorch.operator_cost import Tensor, operator_cost, tensors_of
+from chakrasim.converters.pytorch.operator_cost import (
+    Tensor,
+    counts_too_few,
+    is_attention,
+    is_product,
+    only_moves,
+    operator_cost,
+    prepares,
+    tensors_of,
+)
 from chakrasim.converters.pytorch.operators import signature_of
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import TraceError
@@ -31,6 +42,12 @@ _NO_WORK = ("autograd::", "torch::", "c10d", "_c10d")
 """Beginnings of operators whose work others do, or no one."""
 _DEEPEST = 6
 """Operators of a communication that call each other, at most."""
+_CALLS_ONLY = re.compile(r"\w*Backward\d+$|detach_?$|Optimizer\.|#")
+"""Names without a namespace that do no work themselves: Autograd's own nodes, views, annotations."""
+_TRITON = "triton_"
+"""Beginning of the names that torch.compile gives its kernels."""
+_SHOWN = 3
+"""Names in a note."""
 COMPUTE, COMMUNICATION = "compute", "communication"
 """Lanes."""
 
@@ -129,6 +146,7 @@ def _graph(trace: HostTrace, groups: Groups, ranks: list[int]) -> tuple[Executio
                 ops=ops,
                 tensor_bytes=size_bytes,
                 dtype=next((t.dtype for t in (*inputs, *outputs) if t.dtype), None),
+                op_kind=_op_kind(trace.names[row]),
                 after=sorted(parents),
                 attrs={"rf_id": int(trace.rf_id[row])},
             )
@@ -141,8 +159,29 @@ def _graph(trace: HostTrace, groups: Groups, ranks: list[int]) -> tuple[Executio
         notes.append(f"{groups.assumed_world} collectives name no process group; taken as the whole world's")
     if not uses_device:
         notes.append("all tensors are the host's: its operators are taken for the device's")
+    if callers.unknown:
+        notes.append(
+            f"{callers.unknown.total():,} calls of extensions or compiled kernels take no time: what they "
+            f"do, if anything, isn't recorded ({_most_common(callers.unknown)})"
+        )
+    if callers.too_few:
+        notes.append(
+            f"{callers.too_few.total():,} operators count too few operations: how long their sequences are "
+            f"isn't recorded ({_most_common(callers.too_few)})"
+        )
     builder.metadata["notes"] = notes
     return builder.build(), notes
+
+
+def _op_kind(name: str) -> str:
+    """What an operator does, in the roofline's words."""
+    return "matmul" if is_product(name) else "attention" if is_attention(name) else "elementwise"
+
+
+def _most_common(counts: Counter[str]) -> str:
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(_SHOWN))
+    more = len(counts) - _SHOWN
+    return f"{listed} and {more:,} more names" if more > 0 else listed
 
 
 class _Callers:
@@ -158,29 +197,64 @@ class _Callers:
         self.works = [False] * n
         self.holds_communication = [False] * n
         """An operator inside it communicates."""
-        holds_work = [False] * n
+        self.unknown: Counter[str] = Counter()
+        """Calls of what seems to do work that isn't recorded, by name."""
+        self.too_few: Counter[str] = Counter()
+        """Operators of which only a part of the operations is counted, by name."""
+        # what operators inside it do
+        multiplies, computes, works = [False] * n, [False] * n, [False] * n
         # ids grow from caller to callee
         for row in range(n - 1, -1, -1):
             name = trace.names[row]
-            is_operator = "::" in name and not name.startswith(_NO_WORK)
-            if not holds_work[row] and is_operator and trace.scope[row] != _ANNOTATION_SCOPE:
-                inputs, outputs = _tensors(trace, row)
-                self.costs[row] = operator_cost(name, inputs, outputs, trace.inputs(row).values)
-                self.works[row] = self.costs[row] != (0, 0)
+            is_matrix = is_product(name) or is_attention(name)
+            # factors are prepared by all kinds of operators, other operands only by copies and fills
+            keeps_own = (is_matrix and not multiplies[row]) or not (computes[row] or only_moves(name))
+            may_work = not works[row] or ("::" in name and keeps_own)
+            if may_work and trace.scope[row] != _ANNOTATION_SCOPE:
+                self._cost(trace, row)
             caller = int(self.parent[row])
             if caller < 0:
                 continue
-            holds_work[caller] |= holds_work[row] or self.works[row]
+            works_itself = self.works[row]
+            multiplies[caller] |= multiplies[row] or (is_matrix and works_itself)
+            computes[caller] |= computes[row] or (works_itself and not prepares(name))
+            works[caller] |= works[row] or works_itself
             communicates = name == RECORD or signature_of(name) is not None
             self.holds_communication[caller] |= self.holds_communication[row] or communicates
+
+    def _cost(self, trace: HostTrace, row: int) -> None:
+        name = trace.names[row]
+        is_operator = "::" in name
+        if name == RECORD or name.startswith(_NO_WORK) or (not is_operator and _CALLS_ONLY.match(name)):
+            return
+        inputs, outputs = _tensors(trace, row)
+        if is_operator or name.startswith(_TRITON):
+            cost = operator_cost(name, inputs, outputs, trace.inputs(row).values)
+            if max(cost) >= 2**63:
+                raise _unreadable(trace, row, "its tensors are too large to be meant")
+            self.costs[row] = cost
+            self.works[row] = cost != (0, 0)
+            if self.works[row] and counts_too_few(name, inputs):
+                self.too_few[name] += 1
+        if is_operator or self.works[row] or self.holds_communication[row]:
+            return
+        if inputs or name.startswith(_TRITON):
+            self.unknown[name] += 1
 
 
 def _tensors(trace: HostTrace, row: int) -> tuple[list[Tensor], list[Tensor]]:
     inputs, outputs = trace.inputs(row), trace.outputs(row)
-    return (
-        tensors_of(inputs.values, inputs.shapes, inputs.types),
-        tensors_of(outputs.values, outputs.shapes, outputs.types),
-    )
+    try:
+        return (
+            tensors_of(inputs.values, inputs.shapes, inputs.types),
+            tensors_of(outputs.values, outputs.shapes, outputs.types),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _unreadable(trace, row, f"lists a tensor that can't be read ({error})") from None
+
+
+def _unreadable(trace: HostTrace, row: int, problem: str) -> TraceError:
+    return TraceError(f"{trace.source}: node {trace.ids[row]} ({trace.names[row]}): {problem}")
 
 
 def _is_collective(trace: HostTrace, row: int, callers: _Callers) -> bool:

@@ -150,13 +150,20 @@ def _row(path: Path, schema: str, number: int, node: Any) -> tuple[Any, ...]:
         attrs = node.get("attrs")
         stated = {attr["name"]: attr["value"] for attr in attrs if "value" in attr} if attrs else node
         numbers = [_integer(stated.get(name, -1 if name == "seq_id" else 0)) for name in _COLUMNS]
-        return int(node["id"]), int(caller), *numbers, str(node["name"])
+        return _identity(node["id"]), _identity(caller), *numbers, str(node["name"])
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise TraceError(
             f"{path}: node number {number} lacks what a node of a host trace has ({what}); the trace states "
             f"schema {schema!r}, the known ones are 1.0.1 to 1.1.1"
         ) from None
+
+
+def _identity(value: Any) -> int:
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError(f"{number} is no id")
+    return number
 
 
 def _integer(value: Any) -> int:
