@@ -55,11 +55,11 @@ def simulate(
     """
     program = lower(workload)
     costs = cost(program, machine, compute, network, scales)
-    starts_ps, ends_ps, notes = _run(program, machine, network, costs)
+    starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
     if costs.meetings is not None and (ends_ps < 0).any():
         # Clocks that are wrong after all, or edits, can make senders wait for each other.
         costs = replace(costs, meetings=None)
-        starts_ps, ends_ps, notes = _run(program, machine, network, costs)
+        starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
         if (ends_ps >= 0).all():
             notes = (*notes, NOT_SPLIT)
     return Result(
@@ -74,7 +74,7 @@ def simulate(
     )
 
 
-def _run(
+def run_program(
     program: Program, machine: Machine, network: str, costs: Costs
 ) -> tuple[Ints, Ints, tuple[str, ...]]:
     """Starts and ends of all nodes, int64[N and the begins], and what the network had to assume.

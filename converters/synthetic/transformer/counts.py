@@ -85,10 +85,10 @@ def step_operations(
 
     A product of [m, k] and [k, n] has 2 m n k operations forward and twice as many backward. `sequence` is
     the length in tokens; None takes the model's. `recompute` is a plan's: `selective` does the attention's
-    core (the products of queries with keys and of scores with values) again, `full` every layer, neither the
-    output layer. Each query meets all keys of its sequence, s^2 pairs, as model FLOPs are mostly reported;
-    with `skips_masked` only those that the causal mask leaves, s^2 / 2, as fused kernels do (Dao,
-    FlashAttention-2, 2023).
+    core (the products of queries with keys and of scores with values) again, `full` every layer, `alternate`
+    half of them, neither the output layer. Each query meets all keys of its sequence, s^2 pairs, as model
+    FLOPs are mostly reported; with `skips_masked` only those that the causal mask leaves, s^2 / 2, as fused
+    kernels do (Dao, FlashAttention-2, 2023).
 
     For GPT this is 72 B s l h^2 (1 + s / 6h + V / 12lh), with full recomputation 96 B s l h^2 (1 + s / 6h +
     V / 16lh) (Narayanan et al., 2021, section 5.1, equation 3).
@@ -105,8 +105,8 @@ def step_operations(
     core = sequences * _core_operations(model, length, skips_masked=skips_masked)
     products = 2 * tokens * _layer_weights(model)
     output = 2 * tokens * model.vocabulary * model.hidden
-    again = {"none": 0, "selective": core, "full": core + products}[recompute]
-    return 3 * (core + products + output) + again
+    again = {"none": 0, "selective": core, "alternate": (core + products) // 2, "full": core + products}
+    return 3 * (core + products + output) + again[recompute]
 
 
 def _dense_layers(model: Model) -> int:

@@ -82,9 +82,9 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
         )
     up = width * (2 if model.is_gated else 1)
     steps += [
-        *linear(shape, "moe.up", model.hidden, up, rows=rows, matrices=local),
+        *linear(shape, "moe.up", model.hidden, up, model.has_biases, rows=rows, matrices=local),
         activation(shape, "moe.act", rows * width),
-        *linear(shape, "moe.down", width, model.hidden, rows=rows, matrices=local),
+        *linear(shape, "moe.down", width, model.hidden, model.has_biases, rows=rows, matrices=local),
     ]
     if plan.expert_tensor > 1:
         steps.append(

@@ -8,7 +8,7 @@ from math import ceil
 
 from chakrasim.converters.synthetic.transformer.operations import Operation, Step
 from chakrasim.converters.synthetic.transformer.schedule import BACKWARD, FORWARD, WEIGHTS
-from chakrasim.converters.synthetic.transformer.template import Tables, Template
+from chakrasim.converters.synthetic.transformer.template import Tables, Template, collective
 from chakrasim.converters.synthetic.transformer.writer import (
     NEXT_STAGE,
     PREVIOUS_STAGE,
@@ -16,7 +16,7 @@ from chakrasim.converters.synthetic.transformer.writer import (
     PassWriter,
     Unit,
 )
-from chakrasim.traces.graph import NodeKind
+from chakrasim.traces.graph import CommKind, NodeKind
 
 
 def forward_pass(
@@ -27,7 +27,7 @@ def forward_pass(
     pass."""
     writer = PassWriter(chunk, tables, kind)
     template, plan = writer.template, chunk.plan
-    received = _receive(template, chunk.receives, PREVIOUS_STAGE, chunk.receive_tag, "receive")
+    _receive(template, chunk, chunk.receives, PREVIOUS_STAGE, chunk.receive_tag, "receive")
     gathered: dict[int, list[int]] = {}
     refetches = plan.sharding == "zero3"
     once = is_first and plan.sharding in ("zero1", "zero2") and plan.overlap_gradients
@@ -38,10 +38,9 @@ def forward_pass(
                     gathered[index + ahead] = writer.gather(chunk.units[index + ahead], "gather", early=False)
         elif once:
             gathered[index] = writer.gather(unit, "gather", early=True)
-        template.also += gathered.get(index, []) + received
-        received = []
+        template.also += gathered.get(index, [])
         host = writer.begin_unit(unit)
-        again = plan.recompute == "full" and unit.layer >= 0
+        again = unit.is_recomputed(plan.recompute)
         writer.forward_steps(unit.name, unit.steps, keeps=keeps and not again)
         if keeps and again:
             _allocate(template, unit.input_bytes)
@@ -58,7 +57,8 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
     complete. With `splits`, the gradients of weights have a pass of their own."""
     writer = PassWriter(chunk, tables, BACKWARD)
     template, plan = writer.template, chunk.plan
-    received = _receive(template, chunk.sends, NEXT_STAGE, chunk.tag + plan.micro_batches, "backward.receive")
+    tag = chunk.tag + plan.micro_batches
+    _receive(template, chunk, chunk.sends, NEXT_STAGE, tag, "backward.receive")
     units = chunk.units[::-1]
     bucket = _Bucket(writer, is_last and not splits)
     gathered: dict[int, list[int]] = {}
@@ -70,10 +70,9 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
                     gathered[index + ahead] = writer.gather(
                         units[index + ahead], "gather.backward", early=False
                     )
-        template.also += gathered.get(index, []) + received
-        received = []
+        template.also += gathered.get(index, [])
         host = writer.begin_unit(unit)
-        again = plan.recompute == "full" and unit.layer >= 0
+        again = unit.is_recomputed(plan.recompute)
         if again:
             writer.forward_steps(unit.name, unit.steps, keeps=True, suffix=".recompute")
         steps = _as_kept(unit.steps) if again else unit.steps
@@ -140,14 +139,16 @@ class _Bucket:
             self.counts = {}
 
 
-def _receive(template: Template, size: int, peer: int, tag: int, name: str) -> list[int]:
+def _receive(template: Template, chunk: Chunk, size: int, peer: int, tag: int, name: str) -> None:
+    """Every tensor rank sends and receives its part of an activation. Where that isn't cut along the sequence
+    anyway, parts are gathered on arrival (Narayanan 2021, section 4.1)."""
     if not size:
-        return []
-    return [
-        template.add(
-            NodeKind.RECV, name, lane="", comm_bytes=size, peer=peer, tag=tag, after=(), in_line=False
-        )
-    ]
+        return
+    # posted once the pass before is through, so that its time is that of waiting
+    row = template.add(NodeKind.RECV, name, lane="", comm_bytes=size, peer=peer, tag=tag, in_line=False)
+    template.also.append(row)
+    if chunk.plan.tensor > 1 and not chunk.plan.sequence_parallel:
+        collective(template, f"{name}.gather", (CommKind.ALL_GATHER, size), "tensor")
 
 
 def _send(template: Template, chunk: Chunk, size: int, peer: int, tag: int, name: str) -> None:
@@ -174,7 +175,7 @@ def _set_gate(writer: PassWriter) -> None:
     ends = writer.ends
     if ends:
         writer.template.gate = [ends[max(0, len(ends) - 1 - writer.plan.prefetch)]]
-    writer.template.tail += writer.template.also
+    writer.template.tail += [*writer.template.also, *writer.pending]
     writer.template.also = []
 
 

@@ -8,7 +8,7 @@ DIMENSIONS = ("tensor", "context", "data", "pipeline")
 SCHEDULES = ("1f1b", "gpipe", "zero-bubble")
 SHARDINGS = ("none", "zero1", "zero2", "zero3")
 OVERLAPS = ("none", "backward", "full")
-RECOMPUTATIONS = ("none", "selective", "full")
+RECOMPUTATIONS = ("none", "selective", "alternate", "full")
 DTYPES = ("bf16", "fp16", "fp32", "tf32", "fp8", "mxfp8", "nvfp4")
 
 
@@ -49,7 +49,7 @@ class Plan:
     """In which gradients are kept and reduced."""
     recompute: str = "none"
     """Activations that are computed again in the backward pass: none; those of the attention's core
-    (selective); all but a layer's input (full)."""
+    (selective); all but a layer's input, of every other layer (alternate) or of all (full)."""
     flash_attention: bool = True
     is_fused: bool = True
     """What is between matrix products runs in few kernels, as Megatron-LM's or a compiler's do; else each of
@@ -61,10 +61,14 @@ class Plan:
     """Which tensor-parallel communication runs beside matrix products: none; that of the backward pass,
     beside products that don't need it (backward); all, piece by piece beside those that make or use it
     (full)."""
+    overlap_experts: bool = False
+    """All-to-alls of a pass run beside its compute, as where two micro-batches are interleaved."""
     overlap_pipeline: bool = True
     """A stage goes on while its messages are under way."""
     has_host: bool = True
     """The host issues operators one after another, which bounds what is small."""
+    has_optimizer: bool = True
+    """The step ends with that of the optimizer, not with the gradients."""
     frozen: bool = False
     """Weights get no gradients of their own, as under LoRA."""
     imbalance: float = 0.0

@@ -85,7 +85,7 @@ RULES = (
         ("flash_attention",),
     ),
     Rule(
-        lambda m, p: p.pipeline * p.virtual_stages <= m.layers,
+        lambda m, p: p.pipeline * p.virtual_stages <= m.layers + (2 if p.virtual_stages > 1 else 0),
         lambda m, p: (
             f"{p.pipeline} pipeline stages of {p.virtual_stages} chunks need as many layers; the "
             f"model has {m.layers}"

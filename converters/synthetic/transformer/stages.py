@@ -36,6 +36,7 @@ def stage_chunks(
     parts = plan.pipeline * plan.virtual_stages
     layers = split_layers(model.layers, parts)
     boundary = shape.size(shape.own_tokens * model.hidden)
+    message = shape.size(shape.tokens * model.hidden // plan.tensor)
     dense_data = plan.data * plan.context
     pool = dense_data * (plan.tensor if plan.expert_tensor == 1 else 1)
     micro_batches = plan.micro_batches
@@ -62,8 +63,8 @@ def stage_chunks(
                 plan=plan,
                 stage=stage,
                 units=tuple(units),
-                receives=boundary if part else 0,
-                sends=boundary if part < parts - 1 else 0,
+                receives=message if part else 0,
+                sends=message if part < parts - 1 else 0,
                 tag=part * 2 * micro_batches,
                 receive_tag=(part - 1) * 2 * micro_batches,
                 data_ranks=dense_data,

@@ -65,7 +65,7 @@ def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -
                 templates[key] = weights_pass(chunk, tables, is_last=is_end)
         assembly.place(templates[key], one.micro_batch)
     held = held_bytes(chunks)
-    if not plan.frozen:
+    if plan.has_optimizer and not plan.frozen:
         assembly.place(_optimizer(model, chunks, tables), waits_for_loose=True)
     metadata = {
         "source": "chakrasim generate transformer",

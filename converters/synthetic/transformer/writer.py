@@ -41,6 +41,10 @@ class Unit:
     input_bytes: int
     """Of the activation that comes in."""
 
+    def is_recomputed(self, recompute: str) -> bool:
+        """Whether the backward pass computes the whole unit again."""
+        return self.layer >= 0 and (recompute == "full" or (recompute == "alternate" and self.layer % 2 == 0))
+
     def parameters(self, *, of_experts: bool) -> int:
         """On this rank."""
         return sum(
@@ -79,6 +83,8 @@ class PassWriter:
         self.template = Template(tables, {"stage": chunk.stage, "pass": kind})
         self.ends: list[int] = []
         """Last row of each unit."""
+        self.pending: list[int] = []
+        """Rows that the end of the pass waits for."""
         self._rings = 0
         self._launched = 0
 
@@ -142,6 +148,9 @@ class PassWriter:
             elif isinstance(step, Exchange):
                 if step.forward is None:
                     continue
+                if plan.overlap_experts and step.group == "expert":
+                    self._beside(name, step.group, step.forward)
+                    continue
                 overlaps = plan.overlap_tensor == "full" and step.group == "tensor" and template.tail
                 if overlaps and step.regathers is not None:
                     # beside the product that it feeds
@@ -181,7 +190,9 @@ class PassWriter:
             if isinstance(step, Ring):
                 continue
             if isinstance(step, Exchange):
-                if step.backward is not None and position not in done:
+                if step.backward is not None and plan.overlap_experts and step.group == "expert":
+                    self._beside(name, step.group, step.backward)
+                elif step.backward is not None and position not in done:
                     collective(template, name, step.backward, step.group)
                 continue
             if core_again and step.is_core:
@@ -237,6 +248,14 @@ class PassWriter:
                 self.compute(f"{prefix}{step.name}.weights", step, step.weights, frees=step.saves)
                 template.also += beside
 
+    def _beside(self, name: str, group: str, comm: tuple[CommKind, int]) -> None:
+        """A collective that only the end of the pass waits for."""
+        tail = self.template.tail
+        row = collective(self.template, name, comm, group, after=tail, in_line=False)
+        if not tail:
+            self.template.entries.append(row)
+        self.pending.append(row)
+
     def _ring_attention(
         self, name: str, operation: Operation, ring: Ring, size: int, *, backward: bool
     ) -> None:
@@ -249,7 +268,7 @@ class PassWriter:
         held = list(template.tail)
         for index in range(parts):
             if index:
-                tag = self._ring_tag()
+                tag, posted = self._ring_tag(), template.tail or ()
                 template.add(
                     NodeKind.SEND,
                     f"{name}.send",
@@ -267,7 +286,7 @@ class PassWriter:
                     comm_bytes=block,
                     peer=PREVIOUS_CONTEXT,
                     tag=tag,
-                    after=(),
+                    after=posted,
                     in_line=False,
                 )
                 held = [received]
