@@ -21,6 +21,7 @@ from chakrasim.converters.synthetic.transformer.plan import (
 from chakrasim.converters.synthetic.transformer.training import generate_training
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
+from chakrasim.traces.attributes import NodeAttributes
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
@@ -222,15 +223,20 @@ def test_one_of_each_kind_takes_as_long_as_all(model: Model, plan: Plan) -> None
         return
     every = generate_training(model, plan, all_ranks=True)
     assert sum(few.stands_for.values()) == len(every.graphs) == plan.ranks
-    assert not check_workload(few) and not check_workload(every)
+    assert not check_workload(few)
+    assert not check_workload(every)
     machine = load_machine("dgx-a100")
     times = {
         simulate(workload, machine, compute="roofline", network="analytical").step_time_ps
         for workload in (few, every)
     }
-    assert len(times) == 1 and None not in times
+    assert len(times) == 1
+    assert None not in times
     for graph in few.graphs.values():
-        allocated, freed = (
-            np.maximum(graph.read_attributes.columns[name], 0) for name in ("allocates", "frees")
-        )  # type: ignore[union-attr]
-        assert allocated.sum() == freed.sum()
+        attributes = graph.read_attributes
+        assert isinstance(attributes, NodeAttributes)
+        for suffix in ("", "_temporary"):
+            allocated, freed = (
+                np.maximum(attributes.columns[f"{name}{suffix}"], 0).sum() for name in ("allocates", "frees")
+            )
+            assert allocated == freed

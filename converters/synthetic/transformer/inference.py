@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from chakrasim.converters.synthetic.transformer.chunk import Chunk
 from chakrasim.converters.synthetic.transformer.model import Model
 from chakrasim.converters.synthetic.transformer.passes import forward_pass
 from chakrasim.converters.synthetic.transformer.plan import Plan
@@ -18,7 +19,7 @@ from chakrasim.converters.synthetic.transformer.rules import check_plan
 from chakrasim.converters.synthetic.transformer.shape import Shape
 from chakrasim.converters.synthetic.transformer.stages import parameter_bytes, rank_parameters, stage_chunks
 from chakrasim.converters.synthetic.transformer.template import Assembly, Tables, Template
-from chakrasim.converters.synthetic.transformer.writer import NEXT_STAGE, PREVIOUS_STAGE, Chunk
+from chakrasim.converters.synthetic.transformer.writer import NEXT_STAGE, PREVIOUS_STAGE
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.workload import Workload

@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
+from chakrasim.converters.synthetic.transformer.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.operations import Operation, Step
 from chakrasim.converters.synthetic.transformer.schedule import BACKWARD, FORWARD, WEIGHTS
-from chakrasim.converters.synthetic.transformer.template import Tables, Template, collective
-from chakrasim.converters.synthetic.transformer.writer import (
-    NEXT_STAGE,
-    PREVIOUS_STAGE,
-    Chunk,
-    PassWriter,
-    Unit,
-)
+from chakrasim.converters.synthetic.transformer.template import ATTRIBUTES, Tables, Template, collective
+from chakrasim.converters.synthetic.transformer.writer import NEXT_STAGE, PREVIOUS_STAGE, PassWriter
 from chakrasim.traces.graph import CommKind, NodeKind
 
 
@@ -43,7 +38,7 @@ def forward_pass(
         again = unit.is_recomputed(plan.recompute)
         writer.forward_steps(unit.name, unit.steps, keeps=keeps and not again)
         if keeps and again:
-            _allocate(template, unit.input_bytes)
+            _change(template, "allocates", unit.input_bytes)
         if refetches:
             _release(template, unit, chunk)
         writer.end_unit(host)
@@ -73,12 +68,13 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
         template.also += gathered.get(index, [])
         host = writer.begin_unit(unit)
         again = unit.is_recomputed(plan.recompute)
+        writer.is_again = again
         if again:
             writer.forward_steps(unit.name, unit.steps, keeps=True, suffix=".recompute")
         steps = _as_kept(unit.steps) if again else unit.steps
         writer.backward_steps(unit.name, steps, splits=splits)
         if again:
-            _free(template, unit.input_bytes)
+            _change(template, "frees", unit.input_bytes)
         if refetches:
             _release(template, unit, chunk)
         writer.end_unit(host)
@@ -104,7 +100,13 @@ def weights_pass(chunk: Chunk, tables: Tables, *, is_last: bool) -> Template:
         host = writer.begin_unit(unit)
         for step in reversed(unit.steps):
             if isinstance(step, Operation) and step.weights is not None:
-                writer.compute(f"{unit.name}{step.name}.weights", step, step.weights, frees=step.saves)
+                writer.compute(
+                    f"{unit.name}{step.name}.weights",
+                    step,
+                    step.weights,
+                    frees=step.saves,
+                    is_temporary=unit.is_recomputed(chunk.plan.recompute),
+                )
         writer.end_unit(host)
         bucket.add(unit)
     bucket.flush("last.")
@@ -184,16 +186,9 @@ def _as_kept(steps: Sequence[Step]) -> tuple[Step, ...]:
     return tuple(replace(step, is_core=False) if isinstance(step, Operation) else step for step in steps)
 
 
-def _allocate(template: Template, size: int) -> None:
-    _change(template, 4, size)
-
-
-def _free(template: Template, size: int) -> None:
-    _change(template, 5, size)
-
-
-def _change(template: Template, column: int, size: int) -> None:
-    row = template.tail[0]
+def _change(template: Template, attribute: str, size: int) -> None:
+    """More bytes that the last node in line allocates or frees."""
+    row, column = template.tail[0], ATTRIBUTES.index(attribute)
     values = list(template.more[row])
     values[column] = max(values[column], 0) + size
     template.more[row] = tuple(values)
@@ -206,4 +201,4 @@ def _release(template: Template, unit: Unit, chunk: Chunk) -> None:
         count = unit.parameters(of_experts=of_experts)
         held += ceil(count * chunk.parameter_bytes / ranks) * ranks if ranks > 1 else 0
     if held:
-        _free(template, held)
+        _change(template, "frees_temporary", held)

@@ -88,7 +88,7 @@ def load_model(name_or_path: str) -> Model:
 
 
 def _presets() -> Path:
-    return Path(str(resources.files("chakrasim.converters.synthetic.transformer"))) / "presets"
+    return Path(str(resources.files("chakrasim.converters.synthetic.transformer"))) / "models"
 
 
 def _read(path: Path) -> Any:

@@ -22,7 +22,9 @@ COLUMNS = (
     "kinds", "name_ids", "ops", "tensor_bytes", "comm_kinds", "comm_bytes", "group_ids", "peers", "tags",
     "lanes", "is_cpu", "dtype_ids", "op_kind_ids",
 )  # fmt: skip
-ATTRIBUTES = ("micro_batch", "layer", "stage", "pass", "allocates", "frees")
+ATTRIBUTES = (
+    "micro_batch", "layer", "stage", "pass", "allocates", "frees", "allocates_temporary", "frees_temporary",
+)  # fmt: skip
 
 
 class Tables:
@@ -80,12 +82,15 @@ class Template:
         is_cpu: bool = False,
         allocates: int = 0,
         frees: int = 0,
+        is_temporary: bool = False,
         after: Iterable[int] | None = None,
         in_line: bool = True,
     ) -> int:
         """Add a node and return its row.
 
         It waits for `after`, or where that is None for the tail; if it is `in_line`, the next waits for it.
+        What it allocates and frees is kept for the backward pass, or `is_temporary`: computed again in it, or
+        gathered from other ranks.
         """
         tables = self.tables
         row = len(self.rows)
@@ -113,8 +118,10 @@ class Template:
                 given.get("layer", -1),
                 given.get("stage", -1),
                 given.get("pass", -1),
-                allocates or -1,
-                frees or -1,
+                -1 if is_temporary else allocates or -1,
+                -1 if is_temporary else frees or -1,
+                (allocates or -1) if is_temporary else -1,
+                (frees or -1) if is_temporary else -1,
             )
         )
         if after is None:
@@ -225,10 +232,10 @@ def collective(
     *,
     after: Iterable[int] | None = None,
     in_line: bool = True,
-    allocates: int = 0,
+    gathers: int = 0,
 ) -> int:
     """Add a collective on its group's lane; one that isn't in line stays behind the last of its group that
-    wasn't either."""
+    wasn't either. `gathers` is what it allocates."""
     kind, size_bytes = comm
     row = template.add(
         NodeKind.COLL,
@@ -239,7 +246,8 @@ def collective(
         group=group,
         after=after,
         in_line=in_line,
-        allocates=allocates,
+        allocates=gathers,
+        is_temporary=True,
     )
     if not in_line:
         first, last = template.streams.get(group, (row, row))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
+from chakrasim.converters.synthetic.transformer.chunk import Chunk
 from chakrasim.converters.synthetic.transformer.model import Model
 from chakrasim.converters.synthetic.transformer.operations import ELEMENTWISE, Operation, Work
 from chakrasim.converters.synthetic.transformer.passes import backward_pass, forward_pass, weights_pass
@@ -27,7 +28,7 @@ from chakrasim.converters.synthetic.transformer.schedule import (
 from chakrasim.converters.synthetic.transformer.shape import Shape
 from chakrasim.converters.synthetic.transformer.stages import parameter_bytes, rank_parameters, stage_chunks
 from chakrasim.converters.synthetic.transformer.template import Assembly, Tables, Template, collective
-from chakrasim.converters.synthetic.transformer.writer import Chunk, PassWriter
+from chakrasim.converters.synthetic.transformer.writer import PassWriter
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints
 from chakrasim.traces.workload import Workload
 

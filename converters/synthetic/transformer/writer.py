@@ -7,9 +7,9 @@ at once, and beside them where the plan lets it overlap. The host's work on a un
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 
+from chakrasim.converters.synthetic.transformer.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.operations import (
     ATTENTION,
     ELEMENTWISE,
@@ -20,59 +20,12 @@ from chakrasim.converters.synthetic.transformer.operations import (
     Step,
     Work,
 )
-from chakrasim.converters.synthetic.transformer.plan import Plan
 from chakrasim.converters.synthetic.transformer.template import Tables, Template, collective
 from chakrasim.traces.graph import CommKind, NodeKind
 
 NEXT_STAGE, PREVIOUS_STAGE, NEXT_CONTEXT, PREVIOUS_CONTEXT = range(4)
 """What `peer` means in a template."""
 COMPUTE, HOST, LAUNCH = "compute", "host", "launch"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A layer, the embedding or the output layer: what is recomputed, gathered and reduced together."""
-
-    name: str
-    """Before the names of its operations."""
-    layer: int
-    """-1 for the embedding and the output layer."""
-    steps: tuple[Step, ...]
-    input_bytes: int
-    """Of the activation that comes in."""
-
-    def is_recomputed(self, recompute: str) -> bool:
-        """Whether the backward pass computes the whole unit again."""
-        return self.layer >= 0 and (recompute == "full" or (recompute == "alternate" and self.layer % 2 == 0))
-
-    def parameters(self, *, of_experts: bool) -> int:
-        """On this rank."""
-        return sum(
-            step.parameters
-            for step in self.steps
-            if isinstance(step, Operation) and step.is_expert == of_experts
-        )
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive units of one rank, and the messages at their ends."""
-
-    plan: Plan
-    stage: int
-    units: tuple[Unit, ...]
-    receives: int
-    """Bytes of the activation from the stage before; 0 for none."""
-    sends: int
-    """Bytes of the activation for the stage after; 0 for none."""
-    tag: int
-    """Of its first message; there are two for each micro-batch."""
-    receive_tag: int
-    data_ranks: int
-    """Ranks that reduce gradients of parameters with this one."""
-    expert_data_ranks: int
-    parameter_bytes: float
-    gradient_bytes: float
 
 
 class PassWriter:
@@ -83,6 +36,8 @@ class PassWriter:
         self.template = Template(tables, {"stage": chunk.stage, "pass": kind})
         self.ends: list[int] = []
         """Last row of each unit."""
+        self.is_again = False
+        """The unit is computed again: what its operations keep is temporary."""
         self.pending: list[int] = []
         """Rows that the end of the pass waits for."""
         self._rings = 0
@@ -121,7 +76,16 @@ class PassWriter:
 
     # --- operations
 
-    def compute(self, name: str, operation: Operation, work: Work, allocates: int = 0, frees: int = 0) -> int:
+    def compute(
+        self,
+        name: str,
+        operation: Operation,
+        work: Work,
+        *,
+        allocates: int = 0,
+        frees: int = 0,
+        is_temporary: bool = False,
+    ) -> int:
         """A kernel in line."""
         self._launched += operation.kernels
         return self.template.add(
@@ -134,6 +98,7 @@ class PassWriter:
             size_bytes=work.size_bytes,
             allocates=allocates,
             frees=frees,
+            is_temporary=is_temporary,
         )
 
     def forward_steps(self, prefix: str, steps: Sequence[Step], *, keeps: bool, suffix: str = "") -> None:
@@ -173,7 +138,7 @@ class PassWriter:
                     self._ring_attention(name, step, ring, saves, backward=False)
                     ring = None
                 else:
-                    self.compute(name, step, step.forward, allocates=saves)
+                    self.compute(name, step, step.forward, allocates=saves, is_temporary=self.is_again)
                 if joins and _is_product(step):
                     template.also += joins
                     joins = []
@@ -203,6 +168,7 @@ class PassWriter:
                         one,
                         one.forward,
                         allocates=one.saves - _kept(one, "selective"),
+                        is_temporary=True,
                     )
                 core_again = False
             if step.weights is None or plan.frozen:
@@ -210,7 +176,13 @@ class PassWriter:
                 if ring is not None:
                     self._ring_attention(name, step, ring, step.saves, backward=True)
                 else:
-                    self.compute(name, step, step.backward, frees=step.saves)
+                    self.compute(
+                        name,
+                        step,
+                        step.backward,
+                        frees=step.saves,
+                        is_temporary=self.is_again or _kept(step, plan.recompute) < step.saves,
+                    )
                 continue
             entered = _entered(steps, position)
             exchange = steps[entered] if entered >= 0 else None
@@ -245,7 +217,13 @@ class PassWriter:
                 template.also += [*regathered, *beside]
             else:
                 template.also += regathered
-                self.compute(f"{prefix}{step.name}.weights", step, step.weights, frees=step.saves)
+                self.compute(
+                    f"{prefix}{step.name}.weights",
+                    step,
+                    step.weights,
+                    frees=step.saves,
+                    is_temporary=self.is_again,
+                )
                 template.also += beside
 
     def _beside(self, name: str, group: str, comm: tuple[CommKind, int]) -> None:
@@ -298,6 +276,7 @@ class PassWriter:
                 part,
                 allocates=size if last and not backward else 0,
                 frees=size if last and backward else 0,
+                is_temporary=self.is_again,
             )
 
     def _ring_tag(self) -> int:
@@ -324,7 +303,7 @@ class PassWriter:
                 group,
                 after=() if early or not template.tail else template.tail,
                 in_line=False,
-                allocates=size * ranks if self.plan.sharding == "zero3" else 0,
+                gathers=size * ranks if self.plan.sharding == "zero3" else 0,
             )
             if not early and not template.tail:
                 template.early.append(row)
