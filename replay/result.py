@@ -21,6 +21,7 @@ from chakrasim.traces.units import PS_PER_S, format_time
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
+    from chakrasim.replay.memory import RankMemory
     from chakrasim.traces.workload import Workload
 
 HOST_GAP = "host gap"
@@ -257,6 +258,14 @@ class Result:
             spans = int(ended_ps.max() - begun_ps.min()), int(replayed[1].max() - replayed[0].min())
             found.append(Recorded(rank, over, *spans))
         return tuple(found)
+
+    @cached_property
+    def memory(self) -> tuple[RankMemory, ...]:
+        """What each rank needs of memory, in order of rank; those whose graphs state none are left out."""
+        from chakrasim.replay.memory import rank_memory
+
+        found = (rank_memory(self, rank) for rank in self.workload.ranks)
+        return tuple(memory for memory in found if memory is not None)
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON document; `docs/json.md` describes its keys, which stay."""

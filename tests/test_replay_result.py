@@ -132,6 +132,7 @@ def test_the_document_has_its_keys_and_whole_nanoseconds_where_exact() -> None:
     assert document["machine"] == "test machine"
     assert document["ranks"][1] == {
         "rank": 1,
+        "stands_for": 1,
         "finish_ns": 11,
         "compute_ns": 10.9,
         "communication_ns": 0.1,

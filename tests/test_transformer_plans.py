@@ -30,7 +30,8 @@ SPARSE = replace(MODEL, name="s", experts=Experts(8, 2, 14336))
         ),
         (
             Plan(data=8, global_batch=20),
-            "m: a global batch of 20 isn't a multiple of micro-batch 1 x 8 data ranks; global-batch 16 would work",
+            "m: a global batch of 20 isn't a multiple of micro-batch 1 x 8 data ranks; "
+            "global-batch 16 would work",
         ),
         (
             Plan(pipeline=4, virtual_stages=2, global_batch=6),
@@ -96,27 +97,25 @@ def test_the_plan_nearby_keeps_the_rule_that_was_broken(**fields: int) -> None:
             assert broken.holds(MODEL, replace(plan, **{field.replace("-", "_"): int(value)}))
 
 
+def groups(ranks: Ranks, rank: int, *names: str) -> list[tuple[int, ...]]:
+    return [ranks.group(name, ranks.place(rank)) for name in names]
+
+
 def test_neighbours_by_order() -> None:
     # tensor varies fastest, then data, then pipeline: 2 x 2 x 2 ranks
     ranks = Ranks(Plan(tensor=2, data=2, pipeline=2))
-    place = ranks.place(5)
-    assert place == {"tensor": 1, "context": 0, "data": 0, "pipeline": 1}
-    groups = ranks.groups(place)
-    assert (groups["tensor"], groups["data"], groups["embedding"]) == ((4, 5), (5, 7), (1, 5))
+    assert ranks.place(5) == {"tensor": 1, "context": 0, "data": 0, "pipeline": 1}
+    assert groups(ranks, 5, "tensor", "data", "embedding") == [(4, 5), (5, 7), (1, 5)]
     ranks = Ranks(Plan(tensor=2, data=2, pipeline=2, order="pipeline-data-tensor-context"))
-    groups = ranks.groups(ranks.place(5))
-    assert (groups["tensor"], groups["data"], groups["embedding"]) == ((1, 5), (5, 7), (4, 5))
+    assert groups(ranks, 5, "tensor", "data", "embedding") == [(1, 5), (5, 7), (4, 5)]
 
 
 def test_experts_lie_on_neighbours() -> None:
     # 2 tensor x 4 data ranks, experts over 4: whole on each rank, or cut over tensor ranks
     ranks = Ranks(Plan(tensor=2, data=4, expert=4))
-    assert ranks.groups(ranks.place(5))["expert"] == (4, 5, 6, 7)
-    assert ranks.groups(ranks.place(5))["expert-data"] == (1, 5)
+    assert groups(ranks, 5, "expert", "expert-data", "expert-tensor") == [(4, 5, 6, 7), (1, 5), (5,)]
     ranks = Ranks(Plan(tensor=2, data=4, expert=4, expert_tensor=2))
-    groups = ranks.groups(ranks.place(5))
-    assert groups["expert"] == (1, 3, 5, 7) and groups["expert-tensor"] == (4, 5)
-    assert "expert-data" not in groups
+    assert groups(ranks, 5, "expert", "expert-data", "expert-tensor") == [(1, 3, 5, 7), (5,), (4, 5)]
 
 
 @pytest.mark.parametrize(

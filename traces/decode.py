@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from chakrasim.proto import execution_graph_pb2 as schema
-from chakrasim.traces.attributes import RecordAttributes
+from chakrasim.traces.attributes import Entries, RecordAttributes
 from chakrasim.traces.builder import StringTable, csr_edges
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, Defect, ExecutionGraph, NodeKind
+from chakrasim.traces.memory import MEMORY
 from chakrasim.traces.units import PS_PER_US
 
 INT64_MAX = 2**63 - 1
@@ -109,13 +110,15 @@ def graph_from_messages(
         row_of_id[node_id] = len(position_of_row)
         position_of_row.append(position)
 
+    # Of graphs whose report asks for them anyway: parsing the records again is two thirds of reading them.
+    integers: Entries | None = {} if any(a.name == MEMORY for a in metadata.attr) else None
     child_rows: list[int] = []
     parent_rows: list[int] = []
     control: list[bool] = []
     dropped = 0
     for row, position in enumerate(position_of_row):
         node = nodes[position]
-        _decode_node(node, row, rank, columns, tables, defects)
+        _decode_node(node, row, rank, columns, tables, defects, integers)
         for dependencies, is_control in ((node.data_deps, False), (node.ctrl_deps, True)):
             for parent_id in dependencies:
                 parent = row_of_id.get(parent_id)
@@ -166,7 +169,9 @@ def graph_from_messages(
         groups=declared_groups(file_metadata, nodes),
         metadata=file_metadata,
         defects=tuple(defects),
-        read_attributes=RecordAttributes(lambda row: attributes_of(reader(position_of_row[row])), n),
+        read_attributes=RecordAttributes(
+            lambda row: attributes_of(reader(position_of_row[row])), n, integers
+        ),
         records=records,
         **arrays,
     )
@@ -192,6 +197,7 @@ def _decode_node(
     columns: dict[str, list[Any]],
     tables: dict[str, StringTable],
     defects: list[Defect],
+    integers: Entries | None,
 ) -> None:
     node_id, kind = node.id, node.type
     if 0 <= kind <= 7:
@@ -258,6 +264,12 @@ def _decode_node(
                     )
                 else:
                     columns[target][row] = number
+        elif integers is not None:
+            value = attribute_value(attr)
+            if type(value) is int:
+                rows, values = integers.setdefault(name, ([], []))
+                rows.append(row)
+                values.append(value)
 
 
 def _decode_peer(

@@ -82,7 +82,8 @@ class Workload:
             raise TraceError(f"{name}: no ranks")
         stated = max(int(g.metadata.get("world_size", 0) or 0) for g in graphs.values())
         size = world_size or max(stated, max(graphs) + 1)
-        index: dict[tuple[str, tuple[int, ...]], int] = {(WORLD, tuple(range(size))): 0}
+        world = tuple(range(size))
+        index: dict[tuple[str, tuple[int, ...]], int] = {(WORLD, world): 0}
         tables: dict[int, Rows] = {}
         for rank, graph in graphs.items():
             table = np.full(len(graph.group_names), -1, dtype=np.int32)
@@ -91,8 +92,8 @@ class Workload:
                 if ranks is None:
                     continue
                 # Another group of all ranks has an order of its own: it stays apart from the world.
-                ranks = ranks or tuple(range(size))
-                if group_name in WORLD_NAMES and ranks == tuple(range(size)):
+                ranks = ranks or world
+                if group_name in WORLD_NAMES and (ranks is world or ranks == world):
                     table[local] = 0
                 else:
                     table[local] = index.setdefault((group_name, ranks), len(index))

@@ -57,6 +57,11 @@ if TYPE_CHECKING:
 )
 @click.option("--partial", is_flag=True, help="Accept that ranks are missing.")
 @click.option("--critical-path", is_flag=True, help="Show what the step time is made of, node by node.")
+@click.option(
+    "--by",
+    metavar="ATTRIBUTE",
+    help="Add up times, operations and bytes by a whole-number attribute of nodes, e.g. layer, pass.",
+)
 @click.option("--timeline", metavar="OUT", help="Write a Perfetto/Chrome trace; - for standard output.")
 @takes_astra_files
 @click.option(
@@ -80,6 +85,7 @@ def replay(
     scales: tuple[tuple[str, float], ...],
     partial: bool,
     critical_path: bool,
+    by: str | None,
     timeline: str | None,
     astra: AstraFiles,
     astra_backend: str | None,
@@ -184,7 +190,16 @@ def replay(
     if is_what_if and is_doubtful(checks):
         result = replace(result, notes=(doubt(checks), *result.notes))
     show_replay(
-        result, name, is_default, critical_path, timeline, as_json, made, checks, is_what_if=is_what_if
+        result,
+        name,
+        is_default,
+        critical_path,
+        timeline,
+        as_json,
+        made,
+        checks,
+        is_what_if=is_what_if,
+        by=by,
     )
     if result.deadlock is not None:
         ctx.exit(EXIT_UNFINISHED)
@@ -210,8 +225,14 @@ def show_replay(
     checks: tuple[Fidelity, ...] = (),
     *,
     is_what_if: bool = True,
+    by: str | None = None,
 ) -> None:
     """Print a result, and write its timeline where one is wanted."""
+    grouped = None
+    if by is not None:
+        from chakrasim.replay.by_attribute import shares
+
+        grouped = by, shares(result, by)
     if timeline == "-":
         from chakrasim.replay.report.timeline import timeline_json
 
@@ -226,7 +247,7 @@ def show_replay(
 
         parts = critical_path.parts(critical_path.critical_path(result))
     if as_json:
-        from chakrasim.replay.report import fidelity
+        from chakrasim.replay.report import by_attribute, fidelity
 
         document = result.to_json()
         if edits:
@@ -235,6 +256,8 @@ def show_replay(
             document["self_check"] = fidelity.document(checks)
         if parts is not None:
             document["critical_path"] = critical_path.document(parts)
+        if grouped is not None:
+            document["by"] = by_attribute.document(*grouped)
         print_json(document)
     else:
         from chakrasim.replay.report.console import people_console
@@ -250,4 +273,5 @@ def show_replay(
             timeline=timeline,
             fidelity=checks,
             is_what_if=is_what_if,
+            by=grouped,
         )

@@ -19,7 +19,8 @@ def document(result: Result) -> dict[str, Any]:
     `ranks`, in order of rank, has null for the times of ranks that didn't finish; `step_time_ns` is null and
     there is a `deadlock` if any didn't.
     """
-    from chakrasim.replay.report import stragglers
+    from chakrasim.replay.memory import memory_notes
+    from chakrasim.replay.report import memory, stragglers
     from chakrasim.replay.report.assumptions import assumptions
 
     step_time_ps = result.step_time_ps
@@ -87,8 +88,10 @@ def document(result: Result) -> dict[str, Any]:
         ],
         "stragglers": stragglers.document(result),
         "assumptions": list(assumptions(result.workload)),
-        "notes": list(result.notes),
+        "notes": [*memory_notes(result), *result.notes],
     }
+    if result.memory:
+        found["memory"] = memory.document(result)
     if result.deadlock is not None:
         found["deadlock"] = result.deadlock.to_json()
     return found

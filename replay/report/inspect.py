@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, CommKind, ExecutionGraph, NodeKind
+from chakrasim.traces.memory import held_bytes
 from chakrasim.traces.units import ps_to_ns
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _mendable(mends: Iterable[Mend]) -> list[Document]:
 def describe_rank(workload: Workload, rank: int) -> Document:
     """One rank's entry of `describe_workload`."""
     graph = workload.graphs[rank]
-    is_send = graph.kinds == NodeKind.SEND
+    is_send, held = graph.kinds == NodeKind.SEND, held_bytes(graph)
     return {
         "rank": rank,
         "source": workload.sources.get(rank, workload.name),
@@ -74,6 +75,7 @@ def describe_rank(workload: Workload, rank: int) -> Document:
         "recorded_nodes": int((graph.durations_ps > 0).sum()),
         "span_ns": _span_ns(graph),
         "lanes": _lanes(graph),
+        **({} if held is None else {"held": held}),
     }
 
 

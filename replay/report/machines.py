@@ -12,6 +12,7 @@ from chakrasim.traces.units import PS_PER_NS, format_bytes, format_rate, format_
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from chakrasim.replay.efficiency import Curve, Efficiency
     from chakrasim.replay.machine import Accelerator, Machine
     from chakrasim.replay.scheduling import Scheduling
 
@@ -36,6 +37,7 @@ def describe_machine(machine: Machine) -> Document:
             for dimension in machine.dimensions
         ],
         "algorithms": {kind.label: list(names) for kind, names in machine.algorithms.items()},
+        "nccl": None if machine.nccl is None else _nccl(machine),
         "remote_memory": None
         if remote is None
         else {
@@ -58,7 +60,30 @@ def _accelerator(accelerator: Accelerator) -> Document:
         "memory_GBps": accelerator.memory_Bps / 1e9,
         "memory_bytes": accelerator.memory_bytes,
         "launch_overhead_ns": ps_to_ns(accelerator.launch_overhead_ps),
+        "efficiency": None if accelerator.efficiency is None else _efficiency(accelerator.efficiency),
     }
+
+
+def _efficiency(efficiency: Efficiency) -> Document:
+    def by_operations(curve: Curve) -> Document:
+        return {"GFLOP": [size / 1e9 for size in curve.sizes], "of_peak": list(curve.shares)}
+
+    memory = efficiency.memory
+    return {
+        "matmul": {dtype: by_operations(curve) for dtype, curve in efficiency.matmul.items()},
+        "attention": {dtype: by_operations(curve) for dtype, curve in efficiency.attention.items()},
+        "memory": {"MB": [size / 1e6 for size in memory.sizes], "of_peak": list(memory.shares)},
+        "host_launch_ns": ps_to_ns(efficiency.host_launch_ps),
+    }
+
+
+def _nccl(machine: Machine) -> Document:
+    from chakrasim.replay.calibration_file import calibration_content
+
+    assert machine.nccl is not None
+    content = calibration_content(machine.nccl, [dimension.name for dimension in machine.dimensions], "")
+    del content["source"]  # a machine has one, for everything it states
+    return content
 
 
 def _scheduling(scheduling: Scheduling) -> Document:
@@ -90,6 +115,8 @@ def print_machines(console: Console, machines: Sequence[Mapping[str, Any]]) -> N
     table = new_table("Machines", ("name", "accelerator", "network, from the inside"), ("peak", "memory"))
     for machine in machines:
         lines = [_link(dimension) for dimension in machine["dimensions"]]
+        if machine["nccl"] is not None:
+            lines.append("collectives and messages as NCCL was measured")
         if machine["scheduling"] is not None:
             lines.append(_chunks(machine["scheduling"]))
         table.add_row(machine["name"], *_computes(machine["accelerator"], "\n".join(lines)))

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from chakrasim.replay.report.by_attribute import print_shares
 from chakrasim.replay.report.console import (
     bar,
     headline,
@@ -24,9 +25,11 @@ from chakrasim.replay.report.console import (
 )
 from chakrasim.replay.report.exposure import Exposed, exposed_by_kind, exposed_waiting_ps
 from chakrasim.replay.report.fidelity import print_fidelity
+from chakrasim.replay.report.memory import print_memory
 from chakrasim.traces.units import format_bytes, format_rate, format_time
 
 if TYPE_CHECKING:
+    from chakrasim.replay.by_attribute import Share
     from chakrasim.replay.fidelity import Fidelity
     from chakrasim.replay.report.critical_path import Part
     from chakrasim.replay.result import RankTimes, Result
@@ -71,9 +74,11 @@ def print_replay(
     timeline: str | None,
     fidelity: Sequence[Fidelity] = (),
     is_what_if: bool = True,
+    by: tuple[str, Sequence[Share]] | None = None,
 ) -> None:
     """Everything for people about a replay of `trace`. `timeline` is where one was written.
 
+    `by` is an attribute of nodes and what those of each value did.
     `fidelity` is the self-check of the unchanged trace; `is_what_if` says that this is another replay.
     """
     document = result.to_json()
@@ -91,6 +96,10 @@ def print_replay(
         console.print(str(result.deadlock), style="bold red", soft_wrap=True)
         console.print()
     _print_ranks(console, document["ranks"])
+    if "memory" in document:
+        print_memory(console, document["memory"])
+    if by is not None:
+        print_shares(console, *by)
     _print_communication(console, document["collectives"], exposed)
     _print_stragglers(console, result)
     if critical_path is not None:

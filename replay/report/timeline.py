@@ -1,10 +1,10 @@
 """The simulated timeline in the Trace Event Format that Perfetto and chrome://tracing open.
 
-A process for each rank, a thread for each lane, a slice ("B" to "E") for each node; inside a collective or
-receive, a slice for its waiting. Arrows ("s" to "f") lead from host nodes to the device nodes that they
-launch, and from sends to receives. Nodes that occupy no lane may overlap each other: they are dealt out
-to as many extra threads as it takes for none to overlap. Nodes that a deadlock left waiting last until
-the last event, and say so.
+A process for each rank, a thread for each lane, a slice ("B" to "E") for each node; inside a collective
+or receive, a slice for its waiting. Arrows ("s" to "f") lead from host nodes to the device nodes that
+they launch, and from sends to receives. Where graphs state memory, a counter ("C") has what a rank needs.
+Nodes that occupy no lane may overlap each other: they are dealt out to as many extra threads as it takes
+for none to overlap. Nodes that a deadlock left waiting last until the last event, and say so.
 
 Times are microseconds, as the format wants: decimals that keep the picoseconds. Slices have a beginning and
 an end rather than a duration ("X"): one that ends when the next begins then says so with the same number,
@@ -25,8 +25,10 @@ import numpy as np
 import orjson
 
 from chakrasim.replay.lower import DEFAULT_LANES, is_marker, lanes_of
+from chakrasim.replay.memory import activations
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 from chakrasim.traces.io import write_bytes_atomically
+from chakrasim.traces.memory import held_bytes
 from chakrasim.traces.units import PS_PER_US
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def _rank_events(result: Result, rank: int) -> list[Event]:
         events.append(_metadata(rank, thread, "thread_sort_index", sort_index=thread))
     events += _slices(result, rank, starts_ps, ends_ps, threads)
     events += _launches(result, rank, starts_ps, threads)
+    events += _memory(result, rank)
     return events
 
 
@@ -185,6 +188,21 @@ def _launches(result: Result, rank: int, starts_ps: Ints, threads: Rows) -> Iter
         parent, child = int(graph.parents[edge]), int(children[edge])
         ends = ((rank, int(threads[row]), int(starts_ps[row])) for row in (parent, child))
         yield from _arrow("launch", f"{rank}.{edge}", *ends)
+
+
+def _memory(result: Result, rank: int) -> Iterator[Event]:
+    """A counter of what the rank needs; nothing where its graph states no memory."""
+    held = held_bytes(result.workload.graphs[rank])
+    if held is None:
+        return
+    begin = sum(held.values())
+    times_ps, size_bytes = activations(result, rank)
+    # It begins with what is held, unless something is allocated at that moment.
+    before = [] if len(times_ps) and times_ps[0] == 0 else [(0, 0)]
+    for time_ps, size in (*before, *zip(times_ps.tolist(), size_bytes.tolist(), strict=True)):
+        at = {"pid": rank, "tid": 0, "ts": time_ps / PS_PER_US}
+        # Readers put the series' name behind the counter's: it is shown as "memory GB".
+        yield {"ph": "C", "name": "memory", **at, "args": {"GB": (begin + size) / 1e9}}
 
 
 def _messages(result: Result) -> Iterator[Event]:

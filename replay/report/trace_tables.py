@@ -18,6 +18,7 @@ from chakrasim.replay.report.console import (
     show_count,
     show_ns,
 )
+from chakrasim.replay.report.memory import held_parts
 from chakrasim.traces.units import format_bytes
 
 MOST_RANKS = 16
@@ -40,6 +41,7 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     console.print()
     _print_kinds(console, trace)
     _print_ranks(console, trace["ranks"])
+    _print_memory(console, trace["ranks"])
     _print_collectives(console, trace)
     _print_groups(console, trace["groups"])
     _print_lanes(console, trace["ranks"][0])
@@ -130,6 +132,16 @@ def _print_ranks(console: Console, ranks: list[Mapping[str, Any]]) -> None:
             show_count(rank["recorded_nodes"]),
             show_ns(rank["span_ns"]),
         )
+    print_table(console, table, len(ranks) - MOST_RANKS, "ranks")
+
+
+def _print_memory(console: Console, ranks: list[Mapping[str, Any]]) -> None:
+    ranks = [rank for rank in ranks if "held" in rank]
+    parts = held_parts(ranks)
+    table = new_table("Memory held throughout", ("rank",), (*parts, "together"))
+    for rank in ranks[:MOST_RANKS]:
+        sizes = [rank["held"].get(part, 0) for part in parts]
+        table.add_row(str(rank["rank"]), *map(format_bytes, (*sizes, sum(sizes))))
     print_table(console, table, len(ranks) - MOST_RANKS, "ranks")
 
 

@@ -61,8 +61,11 @@ def embedding_steps(shape: Shape) -> list[Step]:
     if model.has_dropout:
         own = shape.own_tokens * model.hidden
         mask = 1 / shape.width
+        # with full recomputation the mask is made again, from its seed
+        kept = 0 if plan.recompute == "full" else own
+        moves = 2 + mask
         steps.append(
-            elementwise("embedding.dropout", own, shape.dtype, moves=2 + mask, moves_back=2 + mask, saves=own)
+            elementwise("embedding.dropout", own, shape.dtype, moves=moves, moves_back=moves, saves=kept)
         )
     return steps
 

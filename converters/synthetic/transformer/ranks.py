@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import product
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,9 @@ class Ranks:
         return sum(self.strides[d] * place[d] for d in DIMENSIONS)
 
     def along(self, place: Mapping[str, int], *dimensions: str) -> tuple[int, ...]:
-        """Ranks that differ from a place only in these dimensions, ascending."""
-        axes = [range(self.size(d)) if d in dimensions else (place[d],) for d in DIMENSIONS]
-        return tuple(sorted(self.rank(dict(zip(DIMENSIONS, at, strict=True))) for at in product(*axes)))
+        """Ranks that differ from a place only in these dimensions, ascending. O(1) for the second of them."""
+        base = sum(self.strides[d] * place[d] for d in DIMENSIONS if d not in dimensions)
+        return _added(base, tuple((self.size(d), self.strides[d]) for d in dimensions))
 
     def expert_pool(self, place: Mapping[str, int]) -> tuple[int, ...]:
         """Ranks of a stage that share out its experts: each expert lies on one of them, or is cut over the
@@ -65,28 +65,41 @@ class Ranks:
 
     def expert_place(self, place: Mapping[str, int]) -> int:
         """Which part of the experts a rank has."""
-        return self.expert_pool(place).index(self.rank(place)) % self.plan.expert
+        return bisect_left(self.expert_pool(place), self.rank(place)) % self.plan.expert
 
-    def groups(self, place: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-        """Process groups of the rank at a place, those of one rank left out.
+    def group(self, name: str, place: Mapping[str, int]) -> tuple[int, ...]:
+        """A process group of the rank at a place; of one rank alone, where the plan doesn't cut that way.
 
         tensor; data, which reduces gradients and has the context's ranks, too; expert, which exchanges
-        tokens; expert-data, of equal experts; expert-tensor; embedding: the first and the last stage.
+        tokens; expert-data, of equal experts; expert-tensor; embedding: the first and the last stage; world,
+        which is ().
         """
-        plan = self.plan
+        if name == "world":
+            return ()
+        if name == "tensor":
+            return self.along(place, "tensor")
+        if name == "data":
+            return self.along(place, "context", "data")
+        if name == "expert-tensor":
+            return self.along(place, "tensor") if self.plan.expert_tensor > 1 else (self.rank(place),)
+        if name == "embedding":
+            ends = {self.rank({**place, "pipeline": stage}) for stage in (0, self.plan.pipeline - 1)}
+            return tuple(sorted(ends))
         pool = self.expert_pool(place)
-        at = pool.index(self.rank(place))
-        first = at - at % plan.expert
-        ends = {self.rank({**place, "pipeline": stage}) for stage in (0, plan.pipeline - 1)}
-        groups = {
-            "tensor": self.along(place, "tensor"),
-            "data": self.along(place, "context", "data"),
-            "expert": pool[first : first + plan.expert],
-            "expert-data": pool[at % plan.expert :: plan.expert],
-            "expert-tensor": self.along(place, "tensor") if plan.expert_tensor > 1 else (),
-            "embedding": tuple(sorted(ends)),
-        }
-        return {name: ranks for name, ranks in groups.items() if len(ranks) > 1}
+        at = bisect_left(pool, self.rank(place))
+        if name == "expert":
+            first = at - at % self.plan.expert
+            return pool[first : first + self.plan.expert]
+        assert name == "expert-data", "there is no other"
+        return pool[at % self.plan.expert :: self.plan.expert]
+
+
+@lru_cache(maxsize=65536)
+def _added(base: int, axes: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    ranks = np.array([base])
+    for size, stride in axes:
+        ranks = (ranks[:, None] + stride * np.arange(size)).ravel()
+    return tuple(np.sort(ranks).tolist())
 
 
 def spread(model: Model, plan: Plan, stage_graph: StageGraph, *, all_ranks: bool) -> Workload:
@@ -102,12 +115,11 @@ def spread(model: Model, plan: Plan, stage_graph: StageGraph, *, all_ranks: bool
             made[key] = stage_graph(key[0], loads[:, key[1]].tolist())
             made[key][0].children()  # once, for all ranks
         graph, peer_roles = made[key]
-        groups = {**ranks.groups(place), "world": ()}
         graphs[rank] = replace(
             graph,
             rank=rank,
             peers=_peers(ranks, place, peer_roles),
-            groups={name: groups[name] for name in graph.group_names},
+            groups={name: ranks.group(name, place) for name in graph.group_names},
         )
     counts = None if all_ranks else {rank: plan.ranks // len(graphs) for rank in graphs}
     notes = []
