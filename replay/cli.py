@@ -1,4 +1,5 @@
-"""The command line: `chakrasim convert | export | inspect | generate | replay | machines | conformance`.
+"""The command line: `chakrasim convert | export | inspect | generate | replay | machines | calibrate |
+conformance`.
 
 Commands stand in `commands/`, one a file. Everything but click is imported inside them: `--help` answers at
 once.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import click
 
+from chakrasim.replay.commands.calibrate import calibrate
 from chakrasim.replay.commands.common import Commands
 from chakrasim.replay.commands.conformance import conformance
 from chakrasim.replay.commands.convert import convert
@@ -28,7 +30,7 @@ def main() -> None:
     """How long does a training step take, and why: replay a recorded trace on a machine you describe."""
 
 
-for command in (convert, export, inspect, generate, replay, machines, conformance):
+for command in (convert, export, inspect, generate, replay, machines, calibrate, conformance):
     main.add_command(command)
 
 if __name__ == "__main__":

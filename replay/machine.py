@@ -8,6 +8,8 @@ from importlib import resources
 from math import prod
 from pathlib import Path
 
+from chakrasim.replay.calibration import Calibration
+from chakrasim.replay.efficiency import Efficiency
 from chakrasim.replay.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind
@@ -54,6 +56,8 @@ class Accelerator:
     """None is unknown."""
     launch_overhead_ps: int
     """What every device node costs in the roofline besides its operations and bytes."""
+    efficiency: Efficiency | None = None
+    """Of its peak and bandwidth, what kernels reach; None is all."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Machine:
     """None where the machine's description says nothing of it, as some imported ones."""
     dimensions: tuple[Dimension, ...]
     algorithms: Mapping[CommKind, tuple[str, ...]]
-    """For each kind one name of `collectives.ALGORITHMS` a dimension."""
+    """For each kind one name of `collectives.ALGORITHMS` a dimension, or `nccl` for all of them."""
     cycle_ps: int = 1
     """Every cost is rounded down to whole cycles."""
     remote_memory: RemoteMemory | None = None
@@ -93,6 +97,8 @@ class Machine:
     """The compute model where the user names none."""
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Process groups for graphs that don't declare theirs."""
+    nccl: Calibration | None = None
+    """What NCCL reaches of the network; None leaves messages at the full bandwidth."""
 
     @property
     def size(self) -> int | None:

@@ -6,9 +6,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from chakrasim.replay.calibration_file import read_calibration
 from chakrasim.replay.collectives import ALGORITHMS
 from chakrasim.replay.collectives.algorithms import is_algorithm
+from chakrasim.replay.collectives.cost import NCCL
 from chakrasim.replay.compute import COMPUTE
+from chakrasim.replay.efficiency_file import read_efficiency
 from chakrasim.replay.machine import (
     MEMORY_SHARING,
     TOPOLOGIES,
@@ -36,7 +39,7 @@ from chakrasim.traces.units import PS_PER_NS, PS_PER_US
 
 KINDS = {kind.label: kind for kind in CommKind}
 
-OPTIONAL = ("accelerator", "cycle_ps", "remote_memory", "scheduling", "compute", "groups")
+OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups")
 CHOICES = {
     "rules": RULES,
     "all_reduce": ALL_REDUCE_WAYS,
@@ -70,16 +73,27 @@ def read_machine(path: Path) -> Machine:
     file.keys(("name", "source", "network", "collectives"), OPTIONAL)
     dimensions = _dimensions(file)
     scheduling = _scheduling(file, path) if file.has("scheduling") else None
+    nccl = None
+    if file.has("nccl"):
+        if scheduling is not None:
+            file.fail(
+                "has an nccl block and a scheduling block; expected one: nccl costs a collective as a whole, "
+                "and a scheduling block plays its messages over the full bandwidth"
+            )
+        nccl = read_calibration(file.block("nccl"), [dimension.name for dimension in dimensions])
     machine = Machine(
         name=file.text("name"),
         source=file.text("source"),
         accelerator=_accelerator(file.block("accelerator")) if file.has("accelerator") else None,
         dimensions=dimensions,
-        algorithms=_algorithms(file.block("collectives"), len(dimensions), scheduling),
+        algorithms=_algorithms(
+            file.block("collectives"), len(dimensions), scheduling, has_nccl=nccl is not None
+        ),
         cycle_ps=file.whole("cycle_ps", least=1, default=1),
         remote_memory=_remote_memory(file) if file.has("remote_memory") else None,
         scheduling=scheduling,
         compute=file.choice("compute", COMPUTE) if file.has("compute") else "measured",
+        nccl=nccl,
     )
     if machine.compute == "roofline" and machine.accelerator is None:
         file.fail(
@@ -91,15 +105,17 @@ def read_machine(path: Path) -> Machine:
 def _accelerator(block: Block) -> Accelerator:
     block.keys(
         ("name", "source", "launch_overhead_us"),
-        ("peak_TFLOPs", "peak_FLOPs", "memory_GBps", "memory_Bps", "memory_GB", "memory_bytes"),
+        ("peak_TFLOPs", "peak_FLOPs", "memory_GBps", "memory_Bps", "memory_GB", "memory_bytes", "efficiency"),
     )
     block.text("source")
+    peaks = _peaks(block)
     return Accelerator(
         name=block.text("name"),
-        peak_flops=_peaks(block),
+        peak_flops=peaks,
         memory_Bps=block.rate("memory_GBps", "memory_Bps"),
         memory_bytes=_memory_bytes(block),
         launch_overhead_ps=block.time_ps("launch_overhead_us", PS_PER_US),
+        efficiency=read_efficiency(block.block("efficiency"), peaks) if block.has("efficiency") else None,
     )
 
 
@@ -157,7 +173,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
 
 
 def _algorithms(
-    block: Block, dimensions: int, scheduling: Scheduling | None
+    block: Block, dimensions: int, scheduling: Scheduling | None, *, has_nccl: bool
 ) -> dict[CommKind, tuple[str, ...]]:
     block.keys(("default",), tuple(KINDS))
     may_be_short = scheduling is not None and scheduling.rules in (ASTRA_SIM_1, ASTRA_SIM_2)
@@ -167,6 +183,9 @@ def _algorithms(
         names = value if isinstance(value, list) else [value] * dimensions
         if len(names) > dimensions or (len(names) < dimensions and not may_be_short):
             block.fail(f"{label} names {len(names)} algorithms; the network has {dimensions} dimensions")
+        if NCCL in names:
+            _check_nccl(block, label, names, has_nccl=has_nccl)
+            names = [NCCL] * dimensions
         for name in names:
             _check_algorithm(block, label, str(name), is_played=scheduling is not None)
         chosen[label] = tuple(str(name) for name in names)
@@ -174,14 +193,24 @@ def _algorithms(
 
 
 def _check_algorithm(block: Block, label: str, name: str, *, is_played: bool) -> None:
-    if name in ALGORITHMS or (is_played and is_algorithm(name)):
+    if name in ALGORITHMS or name == NCCL or (is_played and is_algorithm(name)):
         return
     if is_algorithm(name):
         block.fail(
             f"{label}: {name} is for machines with a scheduling block; expected {' or '.join(ALGORITHMS)}"
         )
-    known = [*ALGORITHMS, "direct:4", "halving-doubling", "double-binary-tree"] if is_played else ALGORITHMS
+    played = [*ALGORITHMS, "direct:4", "halving-doubling", "double-binary-tree"]
+    known = played if is_played else [*ALGORITHMS, NCCL]
     block.fail(f"{label}: {UnknownName('collective algorithm', name, known)}")
+
+
+def _check_nccl(block: Block, label: str, names: list[Any], *, has_nccl: bool) -> None:
+    if not has_nccl:
+        block.fail(
+            f"{label}: nccl needs an nccl block that says what is reached; chakrasim calibrate fits one"
+        )
+    if any(name != NCCL for name in names):
+        block.fail(f"{label} names nccl beside {shown(names)}; expected it alone, for all dimensions")
 
 
 def _remote_memory(file: Block) -> RemoteMemory:

@@ -12,6 +12,7 @@ import click
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from nccl_test_logs import nccl_log
 
 from chakrasim.replay.cli import main
 from chakrasim.replay.open_workload import find_graphs, sample_names, trace_path
@@ -67,6 +68,7 @@ def write_astra_sim_files(folder: Path) -> None:
     }
     (folder / "network.yml").write_bytes(orjson.dumps(network))
     (folder / "system.json").write_bytes(orjson.dumps(system))
+    (folder / "all_reduce_16.log").write_text(nccl_log("all_reduce", 2, 8, [(2**20, 90.0), (2**30, 5400.0)]))
     (folder / "recorded_runs").mkdir()
     (folder / "recorded_runs/cases.json").write_text('{"cases": []}')
 
@@ -135,7 +137,7 @@ def test_every_key_of_the_json_is_documented(tmp_path: Path) -> None:
         run_json("machines", "list"),
         orjson.loads(CliRunner().invoke(main, ["conformance", str(runs), "--json"]).stdout),
     ]
-    free = {"nodes_by_kind", "peak_TFLOPs", "algorithms", "changes"}
+    free = {"nodes_by_kind", "peak_TFLOPs", "matmul", "attention", "algorithms", "nccl", "changes"}
 
     def keys(value: object) -> Iterator[str]:
         if isinstance(value, dict):

@@ -9,6 +9,9 @@ from chakrasim.replay.collectives.layout import spans
 from chakrasim.replay.machine import Machine
 from chakrasim.traces.graph import CommKind
 
+NCCL = "nccl"
+"""The algorithm whose costs `nccl.py` has."""
+
 
 def collective_ps(
     machine: Machine, kind: CommKind, size_bytes: int, ranks: tuple[int, ...], root: int = -1
@@ -21,6 +24,11 @@ def collective_ps(
     """
     if len(ranks) < 2:
         return 0
+    if NCCL in machine.algorithms[kind]:
+        from chakrasim.replay.collectives.nccl import nccl_ps
+
+        total = int(nccl_ps(machine, kind, size_bytes, ranks))
+        return total - total % machine.cycle_ps
     layout = spans(machine, ranks)
     total = int(_phases_ps(kind, size_bytes, layout, closed_forms(machine, kind)))
     return total - total % machine.cycle_ps

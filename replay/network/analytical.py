@@ -3,7 +3,8 @@
 A message passes the dimensions in which source and destination differ, the innermost first: the shorter way
 around a ring, one link in a fully connected dimension, up and down through a switch. It is cut through, not
 stored and forwarded, so its bytes are paid once. By ASTRA-sim's rules it pays for one of those dimensions
-only: the innermost (version 2) or the outermost (version 1).
+only: the innermost (version 2) or the outermost (version 1). On a machine with an `nccl` block it takes what
+NCCL's sends and receives were measured to reach.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from chakrasim.replay.calibration import Calibration
 from chakrasim.replay.machine import Dimension, Machine
 from chakrasim.replay.scheduling import ASTRA_SIM_1, CHAKRASIM
 from chakrasim.traces.graph import Ints
@@ -64,6 +66,22 @@ def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDAr
     return latency_ps, bandwidth_Bps
 
 
+def reached(
+    nccl: Calibration, machine: Machine, sources: Ints, destinations: Ints
+) -> tuple[Ints, NDArray[np.float64]]:
+    """As `way`, by what NCCL reaches: the latency of the outermost dimension passed, which was measured with
+    all that lies before it, and the least of what the links reach."""
+    latency_ps = np.zeros(len(sources), dtype=np.int64)
+    bandwidth_Bps = np.full(len(sources), np.inf)
+    places = zip(coordinates(machine, sources), coordinates(machine, destinations), strict=True)
+    for dimension, links, (from_, to) in zip(machine.dimensions, nccl.links, places, strict=True):
+        passes = from_ != to
+        latency_ps[passes] = links.message_ps
+        bandwidth = dimension.bandwidth_Bps * links.message_efficiency
+        bandwidth_Bps[passes] = np.minimum(bandwidth_Bps[passes], bandwidth)
+    return latency_ps, bandwidth_Bps
+
+
 @overload
 def message_ps(machine: Machine, source: int, destination: int, size_bytes: int) -> int: ...
 @overload
@@ -75,7 +93,10 @@ def message_ps(
 
     Takes numbers or arrays; the machine must be sized (`Machine.sized_for`).
     """
-    latency_ps, bandwidth_Bps = way(machine, np.atleast_1d(source), np.atleast_1d(destination))
+    ends = np.atleast_1d(source), np.atleast_1d(destination)
+    latency_ps, bandwidth_Bps = (
+        way(machine, *ends) if machine.nccl is None else reached(machine.nccl, machine, *ends)
+    )
     cycle_ps = machine.cycle_ps
     latency = latency_ps / cycle_ps
     if rules_of(machine) == ASTRA_SIM_1:

@@ -7,12 +7,12 @@ nodes that share a link, are handed over when they start and handed back when th
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chakrasim.replay.collectives.algorithms import KINDS, algorithm
 from chakrasim.replay.collectives.bus import BusEndpoint
-from chakrasim.replay.collectives.cost import collective_ps
+from chakrasim.replay.collectives.cost import NCCL, collective_ps
 from chakrasim.replay.collectives.custom import custom_tasks
 from chakrasim.replay.collectives.endpoint import PlainEndpoint
 from chakrasim.replay.collectives.lines import Layout, check_runs, lay_out
@@ -42,6 +42,15 @@ class _Together:
     cost_ps: int
 
 
+def _as_rings(machine: Machine) -> Machine:
+    """The machine with rings where it has `nccl`, which is a cost and states no messages."""
+    algorithms = {
+        kind: tuple("ring" if name == NCCL else name for name in names)
+        for kind, names in machine.algorithms.items()
+    }
+    return replace(machine, algorithms=algorithms, nccl=None)
+
+
 class SystemNetwork:
     """One for each replay, of a sized machine. With `shares_links` messages queue for the links.
 
@@ -51,13 +60,18 @@ class SystemNetwork:
     def __init__(
         self, program: Program, machine: Machine, *, shares_links: bool, timers_ps: Ints | None = None
     ) -> None:
+        self.notes: dict[str, None] = {}
+        """What was assumed, each once."""
+        if shares_links and any(NCCL in names for names in machine.algorithms.values()):
+            machine = _as_rings(machine)
+            self.notes[
+                "collectives are played as rings over the full bandwidth of the links, not as NCCL's"
+            ] = None
         self.program, self.machine = program, machine
         self.timers = timers_ps.tolist() if timers_ps is not None else None
         self.clock = Clock()
         self.scheduling = machine.scheduling or Scheduling()
         self.ended: list[int] = []
-        self.notes: dict[str, None] = {}
-        """What was assumed, each once."""
         transmit = None
         if plays_messages(machine, shares_links=shares_links):
             transmit = FifoLinks(self.clock, machine).transmit if shares_links else self._idle
@@ -163,7 +177,7 @@ class SystemNetwork:
         if path is not None:
             self._start_custom(number, rank, path, ended)
             return
-        if kind not in KINDS:
+        if kind not in KINDS or NCCL in self.machine.algorithms[kind]:
             self._wait_together(number, kind, ended)
             return
         ranks = self.program.workload.groups[group].ranks
