@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chakrasim.converters.synthetic.limits import compute_time_ps, require_bytes, require_least
 from chakrasim.traces.builder import GraphBuilder
-from chakrasim.traces.check import MAX_BYTES
-from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
-from chakrasim.traces.units import us_to_ps
 from chakrasim.traces.workload import Workload
 
 ROOTED = (CommKind.REDUCE, CommKind.BROADCAST, CommKind.GATHER, CommKind.SCATTER)
@@ -26,18 +24,14 @@ def generate_collective(
     >>> len(generate_collective(CommKind.ALL_REDUCE, 64_000_000, ranks=8, repeat=3))
     24
     """
-    for what, value, least in (("size", size_bytes, 0), ("ranks", ranks, 1), ("repeat", repeat, 1)):
-        if value < least:
-            raise ConfigError(f"{what} is {value}; expected {least} or more")
-    if size_bytes > MAX_BYTES:
-        raise ConfigError(f"size is {size_bytes:,} bytes; expected {MAX_BYTES:,} or less")
-    if not 0 <= compute_us < float("inf"):
-        raise ConfigError(f"the compute time is {compute_us} us; expected 0 or more")
+    require_least(("size", size_bytes, 0), ("ranks", ranks, 1), ("repeat", repeat, 1))
+    require_bytes(size_bytes)
+    compute_ps = compute_time_ps(compute_us)
     builder = GraphBuilder(0, metadata={"source": "chakrasim generate collective"})
     last: list[int] = []
     for _ in range(repeat):
-        if compute_us:
-            last = [builder.add(NodeKind.COMP, "compute", duration_ps=us_to_ps(compute_us), after=last)]
+        if compute_ps:
+            last = [builder.add(NodeKind.COMP, "compute", duration_ps=compute_ps, after=last)]
         node = builder.add(
             NodeKind.COLL,
             kind.label,
