@@ -36,6 +36,13 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "--ep", type=_count, default=1, metavar="N", help="Ranks the experts are spread over."
     ),
     "etp": click.option("--etp", type=_count, default=1, metavar="N", help="Ranks each expert is cut over."),
+    "node_ranks": click.option(
+        "--node-ranks",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="Send tokens once to each node of N ranks, as DeepEP does; 0: once to each expert.",
+    ),
     "virtual_stages": click.option(
         "--virtual-stages", type=_count, default=1, metavar="N", help="Interleaved chunks a rank."
     ),
@@ -72,7 +79,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "--gradient-dtype", default="fp32", show_default=True, help="Of gradients as reduced."
     ),
     "recompute": click.option(
-        "--recompute", default="none", show_default=True, help="none, selective or full."
+        "--recompute", default="none", show_default=True, help="none, selective, alternate or full."
     ),
     "flash_attention": click.option(
         "--flash-attention/--no-flash-attention", default=True, help="Fused attention or not."
@@ -89,8 +96,17 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         show_default=True,
         help="Tensor-parallel communication beside products: none, backward, full.",
     ),
+    "overlap_experts": click.option(
+        "--overlap-experts/--no-overlap-experts", default=False, help="All-to-alls beside the pass's compute."
+    ),
     "overlap_pipeline": click.option(
         "--overlap-pipeline/--no-overlap-pipeline", default=True, help="Go on while messages travel."
+    ),
+    "is_fused": click.option(
+        "--fused/--no-fused",
+        "is_fused",
+        default=True,
+        help="Few kernels between products, or plain PyTorch's.",
     ),
     "has_host": click.option(
         "--host/--no-host", "has_host", default=True, help="The host's launches take time, or CUDA graphs."
@@ -142,6 +158,7 @@ class Transformer:
             virtual_stages=o["virtual_stages"],
             expert=o["ep"],
             expert_tensor=o["etp"],
+            node_ranks=o["node_ranks"],
             order="-".join(SHORT.get(part, part) for part in o["order"].split("-")),
             global_batch=o["global_batch"] or data * o["micro_batch"] * passes,
             micro_batch=o["micro_batch"],
@@ -157,7 +174,9 @@ class Transformer:
             overlap_gradients=o["overlap_gradients"],
             bucket_MB=o["bucket_mb"],
             overlap_tensor=o["overlap_tensor"],
+            overlap_experts=o["overlap_experts"],
             overlap_pipeline=o["overlap_pipeline"],
+            is_fused=o["is_fused"],
             has_host=o["has_host"],
             frozen=o["frozen"],
             imbalance=o["imbalance"],

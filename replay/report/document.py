@@ -21,6 +21,7 @@ def document(result: Result) -> dict[str, Any]:
     """
     from chakrasim.replay.memory import memory_notes
     from chakrasim.replay.report import memory, stragglers
+    from chakrasim.replay.throughput import throughput
     from chakrasim.replay.report.assumptions import assumptions
 
     step_time_ps = result.step_time_ps
@@ -92,6 +93,14 @@ def document(result: Result) -> dict[str, Any]:
     }
     if result.memory:
         found["memory"] = memory.document(result)
+    done = throughput(result)
+    if done is not None:
+        found["throughput"] = {
+            "tokens_per_s": round(done.tokens_per_s, 3),
+            "tokens_per_s_and_rank": round(done.tokens_per_s / done.ranks, 3),
+            "model_TFLOPs_per_rank": round(done.model_flops / 1e12, 3),
+            "model_flops_utilisation": None if done.utilisation is None else round(done.utilisation, 6),
+        }
     if result.deadlock is not None:
         found["deadlock"] = result.deadlock.to_json()
     return found

@@ -172,9 +172,20 @@ def _print_header(console: Console, document: Document, trace: str, is_default_n
 def _print_step(console: Console, document: Document, sentence: str, *, with_recorded: bool) -> None:
     console.print(Panel.fit(Text(f"step time  {show_ns(document['step_time_ns'])}", style="bold green")))
     console.print(sentence)
+    if "throughput" in document:
+        console.print(_throughput(document["throughput"]))
     if document["recorded"] and with_recorded:
         console.print(_self_check(document["recorded"]), soft_wrap=True, style="dim")
     console.print()
+
+
+def _throughput(done: Document) -> str:
+    share = done["model_flops_utilisation"]
+    utilised = "" if share is None else f", model FLOPs utilisation {percent(share)}"
+    return (
+        f"{done['tokens_per_s']:,.0f} tokens/s, {done['tokens_per_s_and_rank']:,.1f} a rank; "
+        f"{done['model_TFLOPs_per_rank']:,.1f} TFLOP/s of the model a rank{utilised}."
+    )
 
 
 def what_bounds(times: RankTimes, exposed: Sequence[Exposed], waiting_ps: int, is_last: bool) -> str:

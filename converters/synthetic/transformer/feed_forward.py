@@ -7,6 +7,7 @@ reached by an all-to-all there and one back (Lepikhin et al., GShard, 2020).
 from __future__ import annotations
 
 from chakrasim.converters.synthetic.transformer.operations import BYTES, Exchange, Step, elementwise, matmul
+from chakrasim.converters.synthetic.transformer.plan import Plan
 from chakrasim.converters.synthetic.transformer.shape import (
     Shape,
     activation,
@@ -34,6 +35,16 @@ def feed_forward_steps(shape: Shape) -> list[Step]:
     ]
 
 
+def _copies(plan: Plan, top_k: int) -> float:
+    """Of a token in an all-to-all: one for each expert, or for each node or rank that has one of its experts.
+    That many of n are met on average if experts are drawn evenly: n (1 - (1 - 1/n)^k)."""
+    if not plan.node_ranks:
+        return top_k
+    nodes = -(-plan.expert // plan.node_ranks)
+    places = nodes if nodes > 1 else plan.expert
+    return float(places * (1 - (1 - 1 / places) ** top_k))
+
+
 def expert_steps(shape: Shape, load: float) -> list[Step]:
     """Routing, dispatch, the rank's experts, and the way back.
 
@@ -46,7 +57,7 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
     # Without sequence parallelism, every tensor rank that has experts of its own sends a part of the tokens.
     cut = plan.tensor if plan.tensor > 1 else 1
     tokens = max(1, shape.tokens // cut)
-    sent = shape.size(tokens * experts.top_k * model.hidden)
+    sent = shape.size(round(tokens * _copies(plan, experts.top_k) * model.hidden))
     rows = round(tokens * experts.top_k * plan.expert_tensor * load)
     width = experts.ffn // plan.expert_tensor
     local = experts.count // plan.expert
@@ -71,7 +82,7 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
         exchange = (CommKind.ALL_TO_ALL, round(sent * max(1.0, load)))
         steps.append(Exchange("moe.dispatch", "expert", exchange, exchange))
     if plan.expert_tensor > 1:
-        shard = round(sent * load)
+        shard = round(shape.size(tokens * experts.top_k * model.hidden) * load)
         steps.append(
             Exchange(
                 "moe.gather",
@@ -104,7 +115,7 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
             shape.dtype,
             moves=1 + 1 / experts.top_k,
             moves_back=1 + 1 / experts.top_k,
-            saves=sent,
+            saves=shape.size(tokens * experts.top_k * model.hidden),
         )
     )
     if experts.shared_ffn:

@@ -112,6 +112,7 @@ def matmul(
         parameters=weights + (matrices * n if has_bias else 0),
         is_expert=is_expert,
         saves=saves,
+        kernels=matrices,
     )
 
 

@@ -27,6 +27,9 @@ class Plan:
     """Ranks over which the experts of a layer are spread; taken from the tensor, context and data ranks."""
     expert_tensor: int = 1
     """Ranks over which each expert is cut."""
+    node_ranks: int = 0
+    """Tokens travel once to every node of so many ranks on which they have experts, as in DeepSeek's DeepEP,
+    and once to every rank within a node; 0 sends a copy for every expert."""
     order: str = "tensor-context-data-pipeline"
     """Which ranks are neighbours: the first varies fastest with the rank number."""
     global_batch: int = 1

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from chakrasim.converters.synthetic.transformer.chunk import Chunk
+from chakrasim.converters.synthetic.transformer.counts import step_operations
 from chakrasim.converters.synthetic.transformer.model import Model
 from chakrasim.converters.synthetic.transformer.operations import ELEMENTWISE, Operation, Work
 from chakrasim.converters.synthetic.transformer.passes import backward_pass, forward_pass, weights_pass
@@ -73,6 +74,11 @@ def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -
         "model": model.name,
         "world_size": plan.ranks,
         "memory": held,
+        "step": {
+            "tokens": plan.global_batch * sequence,
+            "model_operations": step_operations(model, plan.global_batch, sequence),
+            "dtype": plan.dtype,
+        },
         "attribute_names": {"pass": list(PASS_NAMES)},
     }
     return assembly.build(0, {}, metadata)

@@ -1,0 +1,46 @@
+"""Tokens a second and model FLOPs utilisation of a generated step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chakrasim.converters.synthetic.transformer import Model, Plan, generate_training
+from chakrasim.replay.machine import load_machine
+from chakrasim.replay.simulate import simulate
+from chakrasim.replay.throughput import throughput
+
+MODEL = Model("m", "made up", 8, 256, 8, 4, 32, 1024, True, 1024, False, 256)
+
+
+def test_utilisation_by_hand() -> None:
+    plan = Plan(data=4, global_batch=8)
+    result = simulate(generate_training(MODEL, plan), load_machine("dgx-a100"), compute="roofline")
+    done = throughput(result)
+    assert done is not None
+    assert result.step_time_ps is not None
+    seconds = result.step_time_ps / 1e12
+    assert done.tokens_per_s == pytest.approx(8 * 256 / seconds)
+    # a token meets 8 layers of attention (2 x 8 + 2 x 4 heads of 32), 3 matrices of 1,024 and the output layer
+    weights = 8 * (256 * 24 * 32 + 3 * 256 * 1024) + 256 * 1024
+    pairs = 8 * 256 * 256 * 2
+    needed = 3 * (2 * weights + 2 * pairs) * 8 * 256
+    assert done.model_flops == pytest.approx(needed / seconds / 4)
+    assert done.utilisation == pytest.approx(needed / seconds / 4 / 312e12)
+    found = result.to_json()["throughput"]
+    assert found["tokens_per_s_and_rank"] == pytest.approx(done.tokens_per_s / 4, abs=1e-3)
+
+
+def test_recomputing_is_no_use() -> None:
+    machine = load_machine("dgx-a100")
+    plain, again = (
+        simulate(generate_training(MODEL, replace(Plan(), recompute=how)), machine, compute="roofline")
+        for how in ("none", "full")
+    )
+    assert plain.to_json()["throughput"]["tokens_per_s"] > again.to_json()["throughput"]["tokens_per_s"]
+
+
+def test_machines_without_a_peak_have_no_utilisation() -> None:
+    result = simulate(generate_training(MODEL, Plan()), load_machine("ethernet-10g"), compute="roofline")
+    assert result.to_json()["throughput"]["model_flops_utilisation"] is None
