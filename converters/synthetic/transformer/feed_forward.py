@@ -73,9 +73,17 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
             gradient_bytes=BYTES[plan.gradient_dtype],
             has_bias=model.has_biases or experts.has_router_bias,
         ),
-        elementwise("moe.top_k", tokens * experts.count, "fp32", moves=3, moves_back=3),
+        # scores, their largest, normalisation, counts by expert and the balancing loss
+        elementwise("moe.top_k", tokens * experts.count, "fp32", moves=3, moves_back=3, kernels=12),
+        # what goes where is sorted before the exchange and after it
         elementwise(
-            "moe.permute", tokens * experts.top_k * model.hidden, shape.dtype, moves=2, moves_back=2, ops=0
+            "moe.permute",
+            tokens * experts.top_k * model.hidden,
+            shape.dtype,
+            moves=4,
+            moves_back=4,
+            ops=0,
+            kernels=6,
         ),
     ]
     if plan.expert > 1:
@@ -113,8 +121,9 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
             "moe.unpermute",
             tokens * experts.top_k * model.hidden,
             shape.dtype,
-            moves=1 + 1 / experts.top_k,
-            moves_back=1 + 1 / experts.top_k,
+            moves=3 + 1 / experts.top_k,
+            moves_back=3 + 1 / experts.top_k,
+            kernels=4,
             saves=shape.size(tokens * experts.top_k * model.hidden),
         )
     )

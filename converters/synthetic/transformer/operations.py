@@ -196,6 +196,7 @@ def cast(operation: Operation, rows: int, columns: int, results: int) -> Operati
         "bf16",
         Work(rows * columns, round(rows * columns * (2 + width))),
         Work(rows * results, round(rows * results * (2 + 2 * width))),
+        kernels=2 * operation.kernels,  # the largest value, then the cast
     )
 
 

@@ -7,16 +7,14 @@ makers say of it, which tests compare with our counts.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import MISSING, Field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from chakrasim.converters.synthetic.transformer.model import Experts, LatentAttention, Model
-from chakrasim.traces.errors import ConfigError, UnknownName, nearest
+from chakrasim.converters.synthetic.yaml_files import read_mapping, require_known, shown
+from chakrasim.traces.errors import ConfigError, UnknownName
 
 MOST = 10**8
 """Of any figure: what is beyond is a slip, and its operations would overflow."""
@@ -36,18 +34,6 @@ MAY_BE_ZERO: dict[type[Any], tuple[str, ...]] = {
 }
 
 _Described = TypeVar("_Described", Model, Experts, LatentAttention)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A loader that refuses a key given twice, which YAML itself lets pass."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [str(self.construct_object(key, deep=True)) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                mark = node.value[position][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", mark)
-        return super().construct_mapping(node, deep)
 
 
 def model_names() -> list[str]:
@@ -78,10 +64,10 @@ def load_model(name_or_path: str) -> Model:
     isn't known.
     """
     path = model_path(name_or_path)
-    content = dict(_mapping(_read(path), str(path)))
+    content = dict(read_mapping(path))
     if "published" in content:
         place = f"{path}: published"
-        _known(_mapping(content.pop("published"), place), PUBLISHED, place)
+        require_known(_mapping(content.pop("published"), place), PUBLISHED, place)
     model = _described(Model, content, str(path))
     _check(model, str(path))
     return model
@@ -91,32 +77,15 @@ def _presets() -> Path:
     return Path(str(resources.files("chakrasim.converters.synthetic.transformer"))) / "models"
 
 
-def _read(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_bytes(), Loader=_UniqueKeys)
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
 def _mapping(content: Any, place: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
-        raise ConfigError(f"{place}: is {_shown(content)}; expected keys and values")
+        raise ConfigError(f"{place}: is {shown(content)}; expected keys and values")
     return content
-
-
-def _known(content: dict[Any, Any], known: Collection[str], place: str) -> None:
-    for key in content:
-        if key not in known:
-            guess = nearest(str(key), known)
-            hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known)}"
-            raise ConfigError(f"{place}: unknown key {key!r}; {hint}")
 
 
 def _described(kind: type[_Described], content: dict[Any, Any], place: str) -> _Described:
     described = fields(kind)
-    _known(content, [field.name for field in described], place)
+    require_known(content, [field.name for field in described], place)
     values = {}
     for field in described:
         if field.name in content:
@@ -141,7 +110,7 @@ def _value(kind: type[_Described], field: Field[Any], value: Any, place: str) ->
     else:
         is_right, expected = isinstance(value, str) and bool(value.strip()), "text"
     if not is_right:
-        raise ConfigError(f"{where} is {_shown(value)}; expected {expected}")
+        raise ConfigError(f"{where} is {shown(value)}; expected {expected}")
     return value
 
 
@@ -160,8 +129,3 @@ def _check(model: Model, place: str) -> None:
         )
     if model.ffn == 0 and (experts is None or experts.dense_layers):
         raise ConfigError(f"{place}: ffn is 0; expected the width of the layers that have no experts")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
