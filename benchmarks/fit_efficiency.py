@@ -73,8 +73,8 @@ class Fit:
 PRODUCTS = {"matmul": 0.7, "memory": 0.7}
 FUSED = PRODUCTS | {"attention": 0.4}
 NARROW = FUSED | {"matmul_narrow": 0.5}
-HOSTED = {"matmul_narrow": 0.5, "memory": 0.7, "attention": 0.4, "host_us": 10.0}
-"""Where products are narrow but for a few, and kernels of experts are launched one by one."""
+HOSTED = NARROW | {"host_us": 10.0}
+"""Where kernels of experts are launched one by one."""
 SMALL = {"matmul_half_GFLOP": 2.0}
 """Where small models were measured, too."""
 FITS = (

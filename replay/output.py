@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chakrasim.traces.errors import ConfigError
 
 if TYPE_CHECKING:
+    from chakrasim.replay.progress import Report
     from chakrasim.traces.workload import Workload
 
 
@@ -43,7 +44,13 @@ def _rank_file_prefix(file: Path) -> str | None:
 
 
 def write_workload(
-    workload: Workload, folder: Path, prefix: str, *, compress: bool = False, force: bool = False
+    workload: Workload,
+    folder: Path,
+    prefix: str,
+    *,
+    compress: bool = False,
+    force: bool = False,
+    progress: Report | None = None,
 ) -> list[Path]:
     """Write `folder/prefix.<rank>.et` for every rank and return the paths, in rank order.
 
@@ -55,7 +62,7 @@ def write_workload(
     replaced = require_free(folder, prefix, force=force)
     existing = next(f for f in (folder, *folder.absolute().parents) if f.exists())
     with tempfile.TemporaryDirectory(prefix=".chakrasim-", dir=existing) as temporary:
-        written = save_workload(workload, temporary, prefix, compress=compress)
+        written = save_workload(workload, temporary, prefix, compress=compress, progress=progress)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / file.name for file in written]
         for file, path in zip(written, paths, strict=True):

@@ -240,3 +240,37 @@ def test_one_of_each_kind_takes_as_long_as_all(model: Model, plan: Plan) -> None
                 np.maximum(attributes.columns[f"{name}{suffix}"], 0).sum() for name in ("allocates", "frees")
             )
             assert allocated == freed
+
+
+def test_gradients_that_nothing_hides_are_reduced_once_all_passes_are_through() -> None:
+    # not stage after stage: a stage's reduction keeps nobody waiting but itself
+    machine = load_machine("dgx-a100")
+    plan = Plan(pipeline=4, data=8, global_batch=64, overlap_gradients=False)
+    model = replace(DENSE, hidden=1024, ffn=4096, head_size=128)
+    workload = generate_training(model, plan)
+    result = simulate(workload, machine, compute="roofline")
+    graph = workload.graphs[0]
+    reduces = [row for row in range(len(graph)) if graph.name(row) == "reduce"]
+    assert len(reduces) == 1
+    rows = result.rows(0)
+    last = graph.names.index("layer0.attn.qkv.weights")
+    ends = result.ends_ps[rows][graph.name_ids == last]
+    assert result.starts_ps[rows][reduces[0]] >= ends.max()
+    alone = simulate(
+        generate_training(model, replace(plan, data=1, global_batch=8)), machine, compute="roofline"
+    )
+    assert result.step_time_ps is not None
+    assert alone.step_time_ps is not None
+    costs = result.ends_ps[rows][reduces[0]] - result.starts_ps[rows][reduces[0]]
+    norm = 2 * 10**8  # the all-reduce of the gradients' norm over all ranks takes no longer
+    assert result.step_time_ps <= alone.step_time_ps + costs + norm
+
+
+@pytest.mark.parametrize("sharding", ["zero2", "zero3"])
+def test_zero_bubble_reduces_gradients_once(sharding: str) -> None:
+    plan = Plan(data=4, global_batch=8, sharding=sharding)
+    plain, split = (
+        sum(collectives(generate_training(DENSE, one).graphs[0], "data", CommKind.REDUCE_SCATTER))
+        for one in (plan, replace(plan, schedule="zero-bubble"))
+    )
+    assert plain == split

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -341,11 +341,15 @@ def save_workload(
     prefix: str = "trace",
     *,
     compress: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Path]:
-    """Write `folder/prefix.<rank>.et` for every rank and return the paths. Makes the folder if needed."""
+    """Write `folder/prefix.<rank>.et` for every rank and return the paths. Makes the folder if needed.
+
+    `progress` is told what is done, of how much, and the name of the file.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths: list[Path] = []
     for rank, graph in workload.graphs.items():
         declared = dict(graph.groups) | {
             name: workload.groups[index].ranks
@@ -362,5 +366,7 @@ def save_workload(
             metadata["notes"] = list(workload.notes)
         path = folder / f"{prefix}.{rank}.et{'.gz' if compress else ''}"
         write_graph(replace(graph, rank=rank, groups=declared, metadata=metadata), path)
+        if progress is not None:
+            progress(len(paths) + 1, len(workload.graphs), path.name)
         paths.append(path)
     return paths

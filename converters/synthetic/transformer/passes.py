@@ -8,10 +8,14 @@ from math import ceil
 
 from chakrasim.converters.synthetic.transformer.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.operations import Operation, Step
-from chakrasim.converters.synthetic.transformer.schedule import BACKWARD, FORWARD, WEIGHTS
+from chakrasim.converters.synthetic.transformer.schedule import BACKWARD, FORWARD, OPTIMIZER, WEIGHTS
 from chakrasim.converters.synthetic.transformer.template import ATTRIBUTES, Tables, Template, collective
 from chakrasim.converters.synthetic.transformer.writer import NEXT_STAGE, PREVIOUS_STAGE, PassWriter
 from chakrasim.traces.graph import CommKind, NodeKind
+
+SHARDS_GRADIENTS = ("zero2", "zero3")
+GROUPS = (("data", False), ("expert-data", True))
+"""Process groups that reduce gradients, and whether those are of experts."""
 
 
 def forward_pass(
@@ -55,7 +59,7 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
     tag = chunk.tag + plan.micro_batches
     _receive(template, chunk, chunk.sends, NEXT_STAGE, tag, "backward.receive")
     units = chunk.units[::-1]
-    bucket = _Bucket(writer, is_last and not splits)
+    bucket = _Bucket(writer, is_last, has_gradients=not splits)
     gathered: dict[int, list[int]] = {}
     refetches = plan.sharding == "zero3"
     for index, unit in enumerate(units):
@@ -79,23 +83,17 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
             _release(template, unit, chunk)
         writer.end_unit(host)
         bucket.add(unit)
-    bucket.flush("last.")
     _set_gate(writer)
-    _send(
-        template,
-        chunk,
-        chunk.receives,
-        PREVIOUS_STAGE,
-        chunk.receive_tag + plan.micro_batches,
-        "backward.send",
-    )
+    tag = chunk.receive_tag + plan.micro_batches
+    _send(template, chunk, chunk.receives, PREVIOUS_STAGE, tag, "backward.send")
+    bucket.flush("last.")
     return template
 
 
 def weights_pass(chunk: Chunk, tables: Tables, *, is_last: bool) -> Template:
     """The gradients of weights that a split backward pass has left."""
     writer = PassWriter(chunk, tables, WEIGHTS)
-    bucket = _Bucket(writer, is_last)
+    bucket = _Bucket(writer, is_last, has_gradients=True)
     for unit in chunk.units[::-1]:
         host = writer.begin_unit(unit)
         for step in reversed(unit.steps):
@@ -109,26 +107,42 @@ def weights_pass(chunk: Chunk, tables: Tables, *, is_last: bool) -> Template:
                 )
         writer.end_unit(host)
         bucket.add(unit)
-    bucket.flush("last.")
     _set_gate(writer)
+    bucket.flush("last.")
     return writer.template
+
+
+def reduce_pass(chunks: Sequence[Chunk], tables: Tables) -> Template:
+    """Gradients that nothing hides, once all passes are through."""
+    plan = chunks[0].plan
+    writers = PassWriter(chunks[0], tables, OPTIMIZER)
+    if plan.overlap_gradients or plan.sharding in SHARDS_GRADIENTS or plan.frozen:
+        return writers.template
+    for chunk in chunks:
+        counts = {
+            group: sum(unit.parameters(of_experts=of_experts) for unit in chunk.units)
+            for group, of_experts in GROUPS
+        }
+        writers.reduce("reduce", counts)
+    return writers.template
 
 
 class _Bucket:
     """Gradients that are reduced together."""
 
-    def __init__(self, writer: PassWriter, is_complete: bool) -> None:
+    def __init__(self, writer: PassWriter, is_last: bool, *, has_gradients: bool) -> None:
         plan = writer.plan
         self.writer = writer
         self.counts: dict[str, int] = {}
         # Sharded gradients have no place for those of other ranks: each pass's are reduced at once.
-        self.active = not plan.frozen and (is_complete or plan.sharding in ("zero2", "zero3"))
+        self.active = has_gradients and not plan.frozen
+        self.active &= plan.sharding in SHARDS_GRADIENTS or (is_last and plan.overlap_gradients)
         self.limit = 0.0 if plan.sharding == "zero3" else plan.bucket_MB * 1e6
 
     def add(self, unit: Unit) -> None:
         if not self.active:
             return
-        for group, of_experts in (("data", False), ("expert-data", True)):
+        for group, of_experts in GROUPS:
             self.counts[group] = self.counts.get(group, 0) + unit.parameters(of_experts=of_experts)
         if self.writer.plan.overlap_gradients and (
             max(self.counts.values()) * self.writer.chunk.gradient_bytes >= self.limit

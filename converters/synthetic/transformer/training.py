@@ -15,7 +15,12 @@ from chakrasim.converters.synthetic.transformer.chunk import Chunk
 from chakrasim.converters.synthetic.transformer.counts import step_operations
 from chakrasim.converters.synthetic.transformer.model import Model
 from chakrasim.converters.synthetic.transformer.operations import ELEMENTWISE, Operation, Work
-from chakrasim.converters.synthetic.transformer.passes import backward_pass, forward_pass, weights_pass
+from chakrasim.converters.synthetic.transformer.passes import (
+    backward_pass,
+    forward_pass,
+    reduce_pass,
+    weights_pass,
+)
 from chakrasim.converters.synthetic.transformer.plan import SHARDINGS, Plan
 from chakrasim.converters.synthetic.transformer.ranks import spread
 from chakrasim.converters.synthetic.transformer.rules import check_plan
@@ -67,6 +72,9 @@ def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -
                 templates[key] = weights_pass(chunk, tables, is_last=is_end)
         assembly.place(templates[key], one.micro_batch)
     held = held_bytes(chunks)
+    reduced = reduce_pass(chunks, tables)
+    if len(reduced):
+        assembly.place(reduced)
     if plan.has_optimizer and not plan.frozen:
         assembly.place(_optimizer(model, chunks, tables), waits_for_loose=True)
     metadata = {

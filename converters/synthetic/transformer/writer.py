@@ -317,21 +317,18 @@ class PassWriter:
         ]
 
     def reduce(self, name: str, counts: dict[str, int]) -> None:
-        """Reduce the gradients of so many parameters a group, beside what follows."""
+        """Reduce the gradients of so many parameters a group: beside what follows, or in line."""
         kind = CommKind.ALL_REDUCE if self.plan.sharding == "none" else CommKind.REDUCE_SCATTER
         for group, _, ranks in self._sharing():
             count = counts.get(group, 0)
             if count and ranks > 1:
                 size = ceil(count * self.chunk.gradient_bytes)
-                beside = self.plan.overlap_gradients
-                row = collective(
-                    self.template, name, (kind, size), group, after=self.template.tail, in_line=False
-                )
-                if beside:
+                if self.plan.overlap_gradients:
+                    tail = self.template.tail
+                    row = collective(self.template, name, (kind, size), group, after=tail, in_line=False)
                     self.template.loose.append(row)
                 else:
-                    self.template.also.append(row)
-                    self.template.loose.append(row)
+                    collective(self.template, name, (kind, size), group)
 
 
 def _is_product(step: Step) -> bool:

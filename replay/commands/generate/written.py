@@ -28,10 +28,14 @@ def makes_workload(command: Callable[..., tuple[Workload, str]]) -> Callable[...
         *, output: str, prefix: str | None, compress: bool, force: bool, as_json: bool, **own: Any
     ) -> None:
         from chakrasim.replay.output import write_workload
+        from chakrasim.replay.progress import progress
         from chakrasim.replay.report.inspect import describe_conversion
 
-        workload, name = command(**own)
-        files = write_workload(workload, Path(output), prefix or name, compress=compress, force=force)
+        with progress("generating") as report:
+            workload, name = command(**own)
+            files = write_workload(
+                workload, Path(output), prefix or name, compress=compress, force=force, progress=report
+            )
         if as_json:
             print_json(describe_conversion(workload, files))
         else:
