@@ -245,7 +245,8 @@ def test_one_of_each_kind_takes_as_long_as_all(model: Model, plan: Plan) -> None
 def test_gradients_that_nothing_hides_are_reduced_once_all_passes_are_through() -> None:
     # not stage after stage: a stage's reduction keeps nobody waiting but itself
     machine = load_machine("dgx-a100")
-    plan = Plan(pipeline=4, data=8, global_batch=64, overlap_gradients=False)
+    order = "pipeline-tensor-context-data"  # stages side by side, whatever the data ranks
+    plan = Plan(pipeline=4, data=8, order=order, global_batch=64, overlap_gradients=False)
     model = replace(DENSE, hidden=1024, ffn=4096, head_size=128)
     workload = generate_training(model, plan)
     result = simulate(workload, machine, compute="roofline")
@@ -261,9 +262,13 @@ def test_gradients_that_nothing_hides_are_reduced_once_all_passes_are_through() 
     )
     assert result.step_time_ps is not None
     assert alone.step_time_ps is not None
-    costs = result.ends_ps[rows][reduces[0]] - result.starts_ps[rows][reduces[0]]
-    norm = 2 * 10**8  # the all-reduce of the gradients' norm over all ranks takes no longer
-    assert result.step_time_ps <= alone.step_time_ps + costs + norm
+    costs = 0
+    for rank, other in workload.graphs.items():
+        row = next(row for row in range(len(other)) if other.name(row) == "reduce")
+        at = result.rows(rank)
+        costs = max(costs, result.ends_ps[at][row] - result.starts_ps[at][row])
+    # but for the all-reduce of the gradients' norm over 32 ranks instead of 4
+    assert result.step_time_ps - costs - alone.step_time_ps < 0.1 * costs
 
 
 @pytest.mark.parametrize("sharding", ["zero2", "zero3"])
