@@ -94,11 +94,14 @@ FITS = (
     Fit("gb200-nvl72", ("megatron-bridge-gb200",), HOSTED),
     Fit("gb300-nvl72", ("megatron-bridge-gb300",), HOSTED),
     Fit("tpu-v6e", ("maxtext",), {"matmul": 0.7, "memory": 0.7}),
+    *(Fit(machine, ("neusight",), PRODUCTS) for machine in ("neusight-h100", "a100-pcie-80gb", "mi210")),
+    *(Fit(machine, ("neusight",), {"matmul": 0.7}) for machine in ("l4", "mi100", "mi250", "v100-pcie")),
 )
 FIXED = {
     "matmul": 0.65,
     "matmul_half_GFLOP": 2.0,
     "attention_half_GFLOP": 2.0,
+    "memory": 0.7,
     "memory_half_MB": 0.3,
     "host_us": 10.0,
 }
@@ -131,9 +134,7 @@ def machine_with(machine: Machine, parameters: Parameters) -> Machine:
     if "attention" in parameters:
         top = parameters["attention"]
         attention = {"default": saturating(GFLOP, 1e9, top, parameters["attention_half_GFLOP"])}
-    memory = old.memory
-    if "memory" in parameters:
-        memory = saturating(MEGABYTES, 1e6, parameters["memory"], parameters["memory_half_MB"])
+    memory = saturating(MEGABYTES, 1e6, parameters["memory"], parameters["memory_half_MB"])
     host_ps = round(parameters["host_us"] * 1e6)
     return replace(
         machine,
@@ -175,7 +176,9 @@ def search(cases: Sequence[Case], start: Parameters) -> tuple[Parameters, float]
             while factors:
                 tried = {**best, name: best[name] * factors[0]}
                 least_value, most_value = BOUNDS[name]
-                is_outside = not least_value <= tried[name] <= max(most_value, start[name] * 1.5)
+                if name == "host_us":  # slow hosts begin where they are seen to be
+                    most_value = max(most_value, 1.5 * start[name])
+                is_outside = not least_value <= tried[name] <= most_value
                 found = np.inf if is_outside else mean_error(cases, tried)
                 if found < least - 1e-6:
                     best, least, factors = tried, found, factors[:1]
