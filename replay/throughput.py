@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from chakrasim.replay.result import Result
 
 STEP = "step"
-"""Metadata of graphs: an object with `tokens` and `model_operations` of the whole step, and the `dtype` of its
-matrix products."""
+"""Metadata of graphs: an object with `tokens` and `model_operations` of the whole step, and the `dtype` of
+its matrix products."""
 
 
 @dataclass(frozen=True)

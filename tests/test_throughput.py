@@ -22,7 +22,8 @@ def test_utilisation_by_hand() -> None:
     assert result.step_time_ps is not None
     seconds = result.step_time_ps / 1e12
     assert done.tokens_per_s == pytest.approx(8 * 256 / seconds)
-    # a token meets 8 layers of attention (2 x 8 + 2 x 4 heads of 32), 3 matrices of 1,024 and the output layer
+    # a token meets 8 layers, each with attention of 2 x 8 + 2 x 4 heads of 32 and 3 matrices of 1,024, and
+    # the output layer
     weights = 8 * (256 * 24 * 32 + 3 * 256 * 1024) + 256 * 1024
     pairs = 8 * 256 * 256 * 2
     needed = 3 * (2 * weights + 2 * pairs) * 8 * 256

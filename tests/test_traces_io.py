@@ -56,7 +56,14 @@ def sample() -> ExecutionGraph:
         NodeKind.COMP, "launch", duration_ps=1_234_567, start_ps=17, is_cpu=True, lane="thread 1"
     )
     gemm = builder.add(
-        NodeKind.COMP, "gemm", duration_ps=5_000_000, ops=7, tensor_bytes=0, dtype="bf16", op_kind="matmul", after=[launch]
+        NodeKind.COMP,
+        "gemm",
+        duration_ps=5_000_000,
+        ops=7,
+        tensor_bytes=0,
+        dtype="bf16",
+        op_kind="matmul",
+        after=[launch],
     )
     builder.add(
         NodeKind.COLL,

@@ -67,7 +67,9 @@ def test_bubbles_are_those_of_the_papers(stages: int, micro_batches: int) -> Non
             assert makespan("1f1b", stages, micro_batches, chunks) == pytest.approx(interleaved)
     # (p - 1) (f + b - w) where f, b and w are alike and micro-batches as many as stages (Qi 2023, table 2)
     if micro_batches >= stages:
-        assert makespan("zero-bubble", stages, micro_batches) == micro_batches * one + (stages - 1) * (F + B - W)
+        assert makespan("zero-bubble", stages, micro_batches) == micro_batches * one + (stages - 1) * (
+            F + B - W
+        )
 
 
 @given(

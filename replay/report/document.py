@@ -21,8 +21,8 @@ def document(result: Result) -> dict[str, Any]:
     """
     from chakrasim.replay.memory import memory_notes
     from chakrasim.replay.report import memory, stragglers
-    from chakrasim.replay.throughput import throughput
     from chakrasim.replay.report.assumptions import assumptions
+    from chakrasim.replay.throughput import throughput
 
     step_time_ps = result.step_time_ps
     communication = result.collectives

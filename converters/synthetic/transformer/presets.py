@@ -46,6 +46,8 @@ def model_path(name_or_path: str) -> Path:
 
     Raises UnknownName for something that is neither a known name nor looks like a path.
     """
+    if not name_or_path:
+        raise ConfigError("the model's name is empty; expected a name or a file")
     if name_or_path in model_names():
         return _presets() / f"{name_or_path}.yaml"
     path = Path(name_or_path)

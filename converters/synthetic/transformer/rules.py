@@ -185,7 +185,7 @@ def _check_values(plan: Plan) -> None:
         if not 1 <= value <= _MOST:
             raise ConfigError(f"{shown(name)} is {value}; expected 1 to {_MOST:,}")
     if plan.sequence is not None and not 1 <= plan.sequence <= _MOST * 64:
-        raise ConfigError(f"sequence is {plan.sequence}; expected 1 or more tokens")
+        raise ConfigError(f"sequence is {plan.sequence}; expected 1 to {_MOST * 64:,} tokens")
     for name, known in (
         ("schedule", SCHEDULES),
         ("sharding", SHARDINGS),

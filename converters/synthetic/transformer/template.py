@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from chakrasim.traces.attributes import NodeAttributes
 from chakrasim.traces.builder import StringTable, graph_of_columns
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, CommKind, ExecutionGraph, Ints, NodeKind
 
 COLUMNS = (
@@ -25,6 +26,10 @@ COLUMNS = (
 ATTRIBUTES = (
     "micro_batch", "layer", "stage", "pass", "allocates", "frees", "allocates_temporary", "frees_temporary",
 )  # fmt: skip
+
+
+MOST_NODES = 20_000_000
+"""Of one rank: beyond, graphs don't fit into a laptop's memory."""
 
 
 class Tables:
@@ -154,8 +159,16 @@ class Assembly:
         self._edges: list[tuple[int, int]] = []
 
     def place(self, template: Template, micro_batch: int = -1, *, waits_for_loose: bool = False) -> int:
-        """Append a copy and return the row of its first node."""
+        """Append a copy and return the row of its first node.
+
+        Raises ConfigError for more nodes than a rank can have.
+        """
         base = self.n
+        if base + len(template) > MOST_NODES:
+            raise ConfigError(
+                f"the graph of a rank would have over {MOST_NODES:,} nodes; larger micro-batches or more "
+                "data ranks make fewer passes"
+            )
         self._placed.append((template, base, micro_batch))
         self.n += len(template)
         parents = self.tail + (self.loose if waits_for_loose else [])
