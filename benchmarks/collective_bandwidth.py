@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import orjson
 
@@ -31,6 +32,11 @@ MACHINES = {
     "vidur.send_recv.h100_dgx": "hgx-h100",
 }
 """By the beginning of a table's id."""
+MEASUREMENTS = (
+    Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    / "published"
+    / "measured.json"
+)
 OTHER_NETWORK = (
     "vidur.all_reduce.a100_dgx.2x1",
     "vidur.all_reduce.a100_dgx.8x4",
@@ -76,6 +82,8 @@ def line(residual: Residual, note: str = "") -> str:
     return f"{residual.table.name:42} {large.mean():8.1f} {large.max():8.1f} {few}  {note}"
 
 
+@click.command(help=__doc__)
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=MEASUREMENTS)
 def main(path: Path) -> None:
     """Print both parts."""
     entries = orjson.loads(path.read_bytes())["entries"]
@@ -103,5 +111,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    shared = Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else shared / "published" / "measured.json")
+    main()

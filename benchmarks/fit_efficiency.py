@@ -3,11 +3,11 @@
     python benchmarks/fit_efficiency.py [measured.json] [--machine NAME] [--write] [--check]
 
 For each testbed a handful of parameters is fitted to the open rows measured on it: the share of the peak that
-large matrix products reach, for data types of 16 bits and for narrower ones, and the size at which they reach
-half of that; the same for attention; the share of the memory's bandwidth; the host's time for an operator.
-The tables in the machine files are these curves at a few sizes. What is made small is the mean absolute error
-of the predicted step times, each family of rows counting the same, by trying one parameter after the other
-with ever smaller steps.
+large matrix products reach, for data types of 16 bits and for narrower ones, and the time at the peak of
+those that reach half of that; the same for attention; the share of the memory's bandwidth; the host's time
+for an operator. The tables in the machine files are these curves at a few sizes. What is made small is the
+mean absolute error of the predicted step times, each family of rows counting the same, by trying one
+parameter after the other with ever smaller steps.
 
 With `--write` the machine's file gets the new `efficiency` block. `--check` fits to every other row and
 prints the error of those left out.
@@ -48,12 +48,11 @@ MOST_NODES = 600_000
 """Larger runs are predicted, but not fitted to: each costs seconds."""
 Parameters = dict[str, float]
 BOUNDS = {
-    "matmul": (0.3, 0.9),
+    "matmul": (0.45, 0.9),
     "matmul_narrow": (0.2, 0.85),
     "attention": (0.1, 0.75),
-    "memory": (0.5, 0.92),
-    "matmul_half_GFLOP": (0.1, 200.0),
-    "attention_half_GFLOP": (0.1, 200.0),
+    "memory": (0.6, 0.92),
+    "matmul_half_us": (0.3, 640.0),
     "memory_half_MB": (0.02, 20.0),
     "host_us": (3.0, 30.0),
 }
@@ -75,7 +74,7 @@ FUSED = PRODUCTS | {"attention": 0.4}
 NARROW = FUSED | {"matmul_narrow": 0.5}
 HOSTED = NARROW | {"host_us": 10.0}
 """Where kernels of experts are launched one by one."""
-SMALL = {"matmul_half_GFLOP": 2.0}
+SMALL = {"matmul_half_us": 6.4}
 """Where small models were measured, too."""
 FITS = (
     Fit("dgx-a100", ("megatron-a100", "sequence-parallel"), PRODUCTS),
@@ -93,20 +92,20 @@ FITS = (
     Fit("dgx-b300", ("megatron-bridge-b300",), HOSTED),
     Fit("gb200-nvl72", ("megatron-bridge-gb200",), HOSTED),
     Fit("gb300-nvl72", ("megatron-bridge-gb300",), HOSTED),
-    Fit("tpu-v6e", ("maxtext",), {"matmul": 0.7, "memory": 0.7}),
+    Fit("tpu-v6e", ("maxtext",), PRODUCTS),
     *(Fit(machine, ("neusight",), PRODUCTS) for machine in ("neusight-h100", "a100-pcie-80gb", "mi210")),
     *(Fit(machine, ("neusight",), {"matmul": 0.7}) for machine in ("l4", "mi100", "mi250", "v100-pcie")),
 )
 FIXED = {
     "matmul": 0.65,
-    "matmul_half_GFLOP": 2.0,
-    "attention_half_GFLOP": 2.0,
+    "matmul_half_us": 6.4,
     "memory": 0.7,
     "memory_half_MB": 0.3,
     "host_us": 10.0,
 }
 """What the rows don't tell: used where a fit leaves it out. Products reach half of their top share at 2 GFLOP
-on an A100 (LLMCompass's table, less 25 us a call); 10 us are those of eager PyTorch on a fast host."""
+on an A100, 6.4 us at its peak (LLMCompass's table, less 25 us a call), and so does attention; 10 us are those
+of eager PyTorch on a fast host."""
 
 
 def saturating(sizes: Sequence[float], unit: float, top: float, half: float) -> Curve:
@@ -125,15 +124,17 @@ def machine_with(machine: Machine, parameters: Parameters) -> Machine:
     assert accelerator is not None, "every testbed has one"
     parameters = {**FIXED, **parameters}
     old = accelerator.efficiency or Efficiency()
-    half = parameters["matmul_half_GFLOP"]
-    matmul = {"default": saturating(GFLOP, 1e9, parameters["matmul"], half)}
-    for dtype in accelerator.peak_flops:
+    peaks = accelerator.peak_flops
+    wide = max(peaks, key=lambda dtype: (dtype in ("bf16", "fp16"), peaks[dtype]))
+
+    def products(name: str, dtype: str) -> Curve:
+        return saturating(GFLOP, 1e9, parameters[name], parameters["matmul_half_us"] * peaks[dtype] / 1e15)
+
+    matmul = {"default": products("matmul", wide)}
+    for dtype in peaks:
         if BYTES.get(dtype, 2) < 2 and "matmul_narrow" in parameters:
-            matmul[dtype] = saturating(GFLOP, 1e9, parameters["matmul_narrow"], half)
-    attention = old.attention
-    if "attention" in parameters:
-        top = parameters["attention"]
-        attention = {"default": saturating(GFLOP, 1e9, top, parameters["attention_half_GFLOP"])}
+            matmul[dtype] = products("matmul_narrow", dtype)
+    attention = {"default": products("attention", wide)} if "attention" in parameters else old.attention
     memory = saturating(MEGABYTES, 1e6, parameters["memory"], parameters["memory_half_MB"])
     host_ps = round(parameters["host_us"] * 1e6)
     return replace(

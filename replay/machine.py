@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from itertools import accumulate
 from math import prod
+from operator import mul
 from pathlib import Path
 
 from chakrasim.replay.calibration import Calibration
@@ -122,6 +124,12 @@ class Machine:
         inner = prod(dimension.size or 1 for dimension in self.dimensions[:-1])
         last = replace(self.dimensions[-1], size=max(1, -(-world_size // inner)))
         return replace(self, dimensions=(*self.dimensions[:-1], last))
+
+    def blocks(self, world_size: int) -> tuple[int, ...]:
+        """Ranks within a place of each dimension but the last: of a host, of a rack of hosts. Sizes of 1 and
+        of the world are left out."""
+        sizes = accumulate((dimension.size or 1 for dimension in self.dimensions[:-1]), mul)
+        return tuple(size for size in sizes if 1 < size < world_size)
 
 
 def machine_names() -> list[str]:

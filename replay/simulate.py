@@ -53,6 +53,8 @@ def simulate(
     ran have times of -1. Raises UnknownName for an unknown model, ConfigError for a machine that is too
     small.
     """
+    shares_links = needs_system(machine, network)
+    workload = workload.complete_for(None if shares_links else machine.blocks(workload.world_size))
     program = lower(workload)
     costs = cost(program, machine, compute, network, scales)
     starts_ps, ends_ps, notes = run_program(program, machine, network, costs)

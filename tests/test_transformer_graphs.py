@@ -242,6 +242,70 @@ def test_one_of_each_kind_takes_as_long_as_all(model: Model, plan: Plan) -> None
             assert allocated == freed
 
 
+@pytest.mark.parametrize(
+    ("plan", "machine", "is_made"),
+    [
+        # groups of 6 neighbours lie on one host of 8, or on two
+        (Plan(tensor=2, data=6, order="data-tensor-context-pipeline", global_batch=6), "hgx-h100", True),
+        (Plan(data=12, expert=6, global_batch=12), "hgx-h100", True),
+        (Plan(tensor=2, data=6, order="data-tensor-context-pipeline", global_batch=6), "gb200-nvl72", False),
+        (Plan(tensor=2, data=6, global_batch=6), "hgx-h100", False),
+        (Plan(tensor=2, data=8, expert=4, global_batch=8), "hgx-h100", False),
+    ],
+    ids=str,
+)
+def test_all_ranks_are_made_where_hosts_cut_their_groups_unevenly(
+    plan: Plan, machine: str, is_made: bool
+) -> None:
+    model = replace(SPARSE, heads=12, kv_heads=12, experts=Experts(12, 2, 256)) if plan.expert > 1 else DENSE
+    few, every = generate_training(model, plan), generate_training(model, plan, all_ranks=True)
+    results = [simulate(job, load_machine(machine), compute="roofline") for job in (few, every)]
+    assert (len(results[0].workload.graphs) == plan.ranks) == is_made
+    assert results[0].step_time_ps == results[1].step_time_ps
+
+
+def test_collectives_of_a_group_start_in_one_order_on_all_ranks() -> None:
+    # Reductions in line and gathers beside it, which a ring's ranks would otherwise take in another order.
+    plan = Plan(
+        context=4,
+        data=4,
+        order="data-tensor-pipeline-context",
+        global_batch=16,
+        sharding="zero3",
+        prefetch=2,
+        overlap_gradients=False,
+        has_host=False,
+    )
+    result = simulate(generate_training(replace(DENSE, layers=4), plan), load_machine("hgx-h100"))
+    assert result.deadlock is None
+
+
+def test_selective_recomputation_does_fused_attention_again() -> None:
+    none, selective = (
+        generate_training(DENSE, Plan(recompute=kind)).graphs[0] for kind in ("none", "selective")
+    )
+    core = [row for row in range(len(none)) if none.name(row).endswith(".attn.core")]
+    assert products(selective) - products(none) == none.ops[core].sum()
+
+
+def test_products_in_tf32_are_all_in_tf32() -> None:
+    graph = generate_training(SPARSE, Plan(dtype="tf32")).graphs[0]
+    kinds = np.array([*graph.op_kinds, ""])[graph.op_kind_ids]
+    dtypes = np.array([*graph.dtypes, ""])[graph.dtype_ids]
+    assert set(dtypes[kinds == "matmul"]) == {"tf32"}
+
+
+def test_narrow_products_cast_their_operands_in_two_layouts() -> None:
+    def cast_bytes(dtype: str) -> int:
+        graph = generate_training(DENSE, Plan(dtype=dtype)).graphs[0]
+        row = graph.names.index("layer0.mlp.up.cast")
+        return int(graph.tensor_bytes[graph.name_ids == row][0])
+
+    # of 256 x 256 numbers of 2 bytes; with one scale for all, a pass before looks for the largest
+    assert cast_bytes("mxfp8") == 256 * 256 * (2 + 2 * 1)
+    assert cast_bytes("fp8") == 256 * 256 * (2 + 2 + 2 * 1)
+
+
 def test_gradients_that_nothing_hides_are_reduced_once_all_passes_are_through() -> None:
     # not stage after stage: a stage's reduction keeps nobody waiting but itself
     machine = load_machine("dgx-a100")

@@ -63,6 +63,8 @@ def test_activations_of_a_layer_are_those_of_the_paper() -> None:
     assert of_a_layer(tensor=8, sequence_parallel=True) == pytest.approx((34 + scores) / 8)
     assert of_a_layer(tensor=8, sequence_parallel=True, recompute="selective") == pytest.approx(34 / 8)
     assert of_a_layer(tensor=8, recompute="full") == pytest.approx(2)
+    # where a rank's part of the wide layer is as wide as the model, its input isn't one that was gathered
+    assert of_a_layer(tensor=4, sequence_parallel=True) == pytest.approx((34 + scores) / 4)
 
 
 def test_a_stage_keeps_as_many_micro_batches_as_the_schedule_says() -> None:

@@ -33,6 +33,17 @@ class ProcessGroup:
     ranks: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Others:
+    """Ranks without a graph, for which those with one stand."""
+
+    are_alike: Callable[[Sequence[int]], bool]
+    """Whether that is exact on a machine with blocks of so many ranks (hosts, racks of hosts): whether groups
+    and messages lie on blocks in the same way for all ranks of a kind."""
+    everyone: Callable[[], Workload]
+    """Makes the workload with all ranks' graphs."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Workload:
     """The graphs of a job by rank, and its process groups.
@@ -55,6 +66,8 @@ class Workload:
     stands_for: Mapping[int, int] = field(default_factory=dict)
     """Where only one of each kind of rank has a graph: how many do what it does, itself included. Groups hold
     all of their ranks; those without a graph come when the one comes that stands for them."""
+    others: Others | None = None
+    """What `stands_for` counts, where it can still be made."""
     group_tables: Mapping[int, Rows] = field(default_factory=dict)
     """For each rank int32: index in `groups` for each of the graph's group names; -1 is unknown."""
 
@@ -70,6 +83,7 @@ class Workload:
         world_size: int | None = None,
         partial: bool = False,
         stands_for: Mapping[int, int] | None = None,
+        others: Others | None = None,
     ) -> Workload:
         """Join graphs. Groups come from the argument or, for names it lacks, from the traces themselves.
 
@@ -107,8 +121,16 @@ class Workload:
             is_partial=partial or (len(graphs) < size and not stands_for),
             notes=tuple(notes),
             stands_for=stands_for or {},
+            others=others,
             group_tables=tables,
         )
+
+    def complete_for(self, blocks: Sequence[int] | None) -> Workload:
+        """With graphs of all ranks, if those without one aren't exactly like the others on a machine with
+        blocks of these sizes, or if that is None. A workload that was read can't be completed."""
+        if self.others is None or (blocks is not None and self.others.are_alike(blocks)):
+            return self
+        return self.others.everyone()
 
     @property
     def ranks(self) -> tuple[int, ...]:

@@ -112,6 +112,11 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "--host/--no-host", "has_host", default=True, help="The host's launches take time, or CUDA graphs."
     ),
     "frozen": click.option("--frozen", is_flag=True, help="No gradients of weights, as under LoRA."),
+    "drop_tokens": click.option(
+        "--drop-tokens",
+        is_flag=True,
+        help="Experts take equally many tokens: one kernel, and no host that waits for counts.",
+    ),
     "imbalance": click.option(
         "--imbalance", type=float, default=0.0, metavar="F", help="Spread of the experts' loads."
     ),
@@ -179,6 +184,7 @@ class Transformer:
             is_fused=o["is_fused"],
             has_host=o["has_host"],
             frozen=o["frozen"],
+            drop_tokens=o["drop_tokens"],
             imbalance=o["imbalance"],
             seed=o["seed"],
         )

@@ -41,6 +41,7 @@ def _attention(shape: Shape) -> list[Step]:
             model.hidden,
             (heads + 2 * kv_heads) * size,
             model.has_biases or model.has_qkv_bias,
+            is_gathered=True,
         ),
     ]
     if model.has_qk_norm:
@@ -68,14 +69,14 @@ def _latent(shape: Shape, latent: LatentAttention) -> list[Step]:
     steps: list[Step] = [norm(shape, "attn.norm"), *enter(shape, "attn")]
     if latent.query_rank:
         steps += [
-            *linear(shape, "attn.q_down", model.hidden, latent.query_rank),
+            *linear(shape, "attn.q_down", model.hidden, latent.query_rank, is_gathered=True),
             norm(shape, "attn.q_norm", shape.tokens, latent.query_rank),
             *linear(shape, "attn.q_up", latent.query_rank, heads * key_size),
         ]
     else:
-        steps += linear(shape, "attn.q", model.hidden, heads * key_size)
+        steps += linear(shape, "attn.q", model.hidden, heads * key_size, is_gathered=True)
     steps += [
-        *linear(shape, "attn.kv_down", model.hidden, latent.kv_rank + latent.rope_size),
+        *linear(shape, "attn.kv_down", model.hidden, latent.kv_rank + latent.rope_size, is_gathered=True),
         norm(shape, "attn.kv_norm", shape.tokens, latent.kv_rank),
         *linear(shape, "attn.kv_up", latent.kv_rank, heads * (model.head_size + latent.value_size)),
         _rotary(shape, shape.tokens * heads * latent.rope_size),

@@ -6,6 +6,8 @@ reached by an all-to-all there and one back (Lepikhin et al., GShard, 2020).
 
 from __future__ import annotations
 
+from math import ceil
+
 from chakrasim.converters.synthetic.transformer.operations import BYTES, Exchange, Step, elementwise, matmul
 from chakrasim.converters.synthetic.transformer.plan import Plan
 from chakrasim.converters.synthetic.transformer.shape import (
@@ -27,7 +29,14 @@ def feed_forward_steps(shape: Shape) -> list[Step]:
     return [
         norm(shape, "mlp.norm"),
         *enter(shape, "mlp"),
-        *linear(shape, "mlp.up", model.hidden, own * (2 if model.is_gated else 1), model.has_biases),
+        *linear(
+            shape,
+            "mlp.up",
+            model.hidden,
+            own * (2 if model.is_gated else 1),
+            model.has_biases,
+            is_gathered=True,
+        ),
         activation(shape, "mlp.act", shape.tokens * own),
         *linear(shape, "mlp.down", own, model.hidden, model.has_biases),
         *leave(shape, "mlp"),
@@ -54,21 +63,23 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
     model, plan = shape.model, shape.plan
     experts = model.experts
     assert experts is not None, "the caller looked"
-    # Without sequence parallelism, every tensor rank that has experts of its own sends a part of the tokens.
-    cut = plan.tensor if plan.tensor > 1 else 1
-    tokens = max(1, shape.tokens // cut)
+    # Without sequence parallelism every tensor rank has all tokens: it routes a part of them.
+    tokens = ceil(shape.tokens / plan.tensor)
+    part = shape.size(tokens * model.hidden)
+    is_cut_here = plan.tensor > 1 and not plan.sequence_parallel
     sent = shape.size(round(tokens * _copies(plan, experts.top_k) * model.hidden))
     rows = round(tokens * experts.top_k * plan.expert_tensor * load)
     width = experts.ffn // plan.expert_tensor
     local = experts.count // plan.expert
     steps: list[Step] = [
         norm(shape, "moe.norm"),
+        *([Exchange("moe.cut", "tensor", None, (CommKind.ALL_GATHER, part))] if is_cut_here else []),
         matmul(
             "moe.router",
             tokens,
             model.hidden,
             experts.count,
-            shape.dtype,
+            shape.product_dtype,
             saves=shape.size(tokens * model.hidden),
             gradient_bytes=BYTES[plan.gradient_dtype],
             has_bias=model.has_biases or experts.has_router_bias,
@@ -84,6 +95,8 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
             moves_back=4,
             ops=0,
             kernels=6,
+            # how many tokens each expert gets, which sizes what follows
+            stops_host=not plan.drop_tokens,
         ),
     ]
     if plan.expert > 1:
@@ -127,11 +140,19 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
             saves=shape.size(tokens * experts.top_k * model.hidden),
         )
     )
+    if is_cut_here:
+        steps.append(Exchange("moe.join", "tensor", (CommKind.ALL_GATHER, part), None))
     if experts.shared_ffn:
         own = experts.shared_ffn // plan.tensor
         steps += [
             *enter(shape, "moe.shared"),
-            *linear(shape, "moe.shared.up", model.hidden, own * (2 if model.is_gated else 1)),
+            *linear(
+                shape,
+                "moe.shared.up",
+                model.hidden,
+                own * (2 if model.is_gated else 1),
+                is_gathered=True,
+            ),
             activation(shape, "moe.shared.act", shape.tokens * own),
             *linear(shape, "moe.shared.down", own, model.hidden),
             *leave(shape, "moe.shared"),

@@ -83,7 +83,7 @@ def head_steps(shape: Shape, *, owns_matrix: bool, needs_loss: bool = True) -> l
         shape.tokens,
         model.hidden,
         columns,
-        shape.dtype,
+        shape.product_dtype,
         saves=shape.size(shape.own_tokens * model.hidden),
         gradient_bytes=BYTES[plan.gradient_dtype],
     )

@@ -19,6 +19,8 @@ MATMUL, ATTENTION, ELEMENTWISE = "matmul", "attention", "elementwise"
 """Kinds of operations, whose efficiency differs."""
 BYTES = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5}
 """Of an element by data type."""
+BLOCK_SCALED = ("mxfp8",)
+"""Of the narrow data types, those whose scales are of blocks alone."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Operation:
     """Selective recomputation does it again."""
     kernels: int = 1
     """That the host launches for it, forward or backward."""
+    stops_host: bool = False
+    """In the forward pass the host waits for its result before it issues what follows."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +93,23 @@ def matmul(
     saves: int,
     gradient_bytes: float = 4.0,
     matrices: int = 1,
+    is_batched: bool = False,
     is_expert: bool = False,
     has_bias: bool = False,
 ) -> Operation:
-    """A product of activations [m, k] with weights [k, n], or of `matrices` such with m rows in all.
+    """A product of activations [m, k] with weights [k, n], or of `matrices` such with m rows in all, each in
+    a kernel of its own if they aren't `is_batched`. Of these, the ones that no row meets aren't read: of m
+    rows spread evenly over n matrices, n (1 - (1 - 1/n)^m) are met on average.
 
     Operands are read in the data type, results written in at least 16 bits; the gradient of the weights is
     added to what is there.
     """
     width, result = BYTES[dtype], max(BYTES[dtype], 2.0)
     weights = matrices * k * n
-    forward = Work(2 * m * k * n, round((m * k + weights) * width + m * n * result))
-    backward = Work(2 * m * k * n, round((m * n + weights) * width + m * k * result))
-    gradient = Work(2 * m * k * n, round((m * k + m * n) * width + 2 * weights * gradient_bytes))
+    met = weights * (1 - (1 - 1 / matrices) ** m)
+    forward = Work(2 * m * k * n, round((m * k + met) * width + m * n * result))
+    backward = Work(2 * m * k * n, round((m * n + met) * width + m * k * result))
+    gradient = Work(2 * m * k * n, round((m * k + m * n) * width + 2 * met * gradient_bytes))
     return Operation(
         name,
         MATMUL,
@@ -112,7 +120,7 @@ def matmul(
         parameters=weights + (matrices * n if has_bias else 0),
         is_expert=is_expert,
         saves=saves,
-        kernels=matrices,
+        kernels=1 if is_batched else max(1, round(met / (k * n))),
     )
 
 
@@ -136,6 +144,7 @@ def elementwise(
     ops: int = 1,
     is_core: bool = False,
     kernels: int = 1,
+    stops_host: bool = False,
 ) -> Operation:
     """Kernels that read and write tensors of so many elements `moves` times in all, and `moves_back` times in
     the backward pass, with `ops` operations an element.
@@ -151,6 +160,7 @@ def elementwise(
         saves=saves,
         is_core=is_core,
         kernels=kernels,
+        stops_host=stops_host,
     )
 
 
@@ -183,20 +193,27 @@ def fused_attention(
         Work(backward, round(2 * moved * width)),
         parameters=parameters,
         saves=saves,
+        is_core=True,
     )
 
 
 def cast(operation: Operation, rows: int, columns: int, results: int) -> Operation:
-    """The kernel that narrows a matrix product's operand [rows, columns] to fewer bits, and in the backward
-    pass the gradient of its result [rows, results], which two products need in two layouts."""
-    width = BYTES[operation.dtype]
+    """The kernels that narrow a matrix product's operand [rows, columns] to fewer bits, and in the backward
+    pass the gradient of its result [rows, results].
+
+    Each is written in two layouts, since two products take it along different dimensions. Where a tensor has
+    one scale, not one for each block, its largest value is looked for before (Micikevicius et al., FP8
+    formats for deep learning, 2022; Open Compute Project, Microscaling formats, 2023).
+    """
+    reads = 1 if operation.dtype in BLOCK_SCALED else 2
+    moved = 2 * reads + 2 * BYTES[operation.dtype]
     return Operation(
         f"{operation.name}.cast",
         ELEMENTWISE,
         "bf16",
-        Work(rows * columns, round(rows * columns * (2 + width))),
-        Work(rows * results, round(rows * results * (2 + 2 * width))),
-        kernels=2 * operation.kernels,  # the largest value, then the cast
+        Work(rows * columns, round(rows * columns * moved)),
+        Work(rows * results, round(rows * results * moved)),
+        kernels=reads * operation.kernels,
     )
 
 

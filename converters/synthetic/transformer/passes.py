@@ -38,14 +38,14 @@ def forward_pass(
         elif once:
             gathered[index] = writer.gather(unit, "gather", early=True)
         template.also += gathered.get(index, [])
-        host = writer.begin_unit(unit)
+        writer.begin_unit(unit)
         again = unit.is_recomputed(plan.recompute)
         writer.forward_steps(unit.name, unit.steps, keeps=keeps and not again)
         if keeps and again:
             _change(template, "allocates", unit.input_bytes)
         if refetches:
             _release(template, unit, chunk)
-        writer.end_unit(host)
+        writer.end_unit()
     _set_gate(writer)
     _send(template, chunk, chunk.sends, NEXT_STAGE, chunk.tag, "send")
     return template
@@ -70,7 +70,7 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
                         units[index + ahead], "gather.backward", early=False
                     )
         template.also += gathered.get(index, [])
-        host = writer.begin_unit(unit)
+        writer.begin_unit(unit)
         again = unit.is_recomputed(plan.recompute)
         writer.is_again = again
         if again:
@@ -81,7 +81,7 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
             _change(template, "frees", unit.input_bytes)
         if refetches:
             _release(template, unit, chunk)
-        writer.end_unit(host)
+        writer.end_unit()
         bucket.add(unit)
     _set_gate(writer)
     tag = chunk.receive_tag + plan.micro_batches
@@ -95,7 +95,7 @@ def weights_pass(chunk: Chunk, tables: Tables, *, is_last: bool) -> Template:
     writer = PassWriter(chunk, tables, WEIGHTS)
     bucket = _Bucket(writer, is_last, has_gradients=True)
     for unit in chunk.units[::-1]:
-        host = writer.begin_unit(unit)
+        writer.begin_unit(unit)
         for step in reversed(unit.steps):
             if isinstance(step, Operation) and step.weights is not None:
                 writer.compute(
@@ -105,7 +105,7 @@ def weights_pass(chunk: Chunk, tables: Tables, *, is_last: bool) -> Template:
                     frees=step.saves,
                     is_temporary=unit.is_recomputed(chunk.plan.recompute),
                 )
-        writer.end_unit(host)
+        writer.end_unit()
         bucket.add(unit)
     _set_gate(writer)
     bucket.flush("last.")

@@ -74,6 +74,9 @@ class Plan:
     """The step ends with that of the optimizer, not with the gradients."""
     frozen: bool = False
     """Weights get no gradients of their own, as under LoRA."""
+    drop_tokens: bool = False
+    """Each expert takes equally many tokens and drops the rest, so that the host needn't wait for their
+    number, and one kernel has the products of all experts of a rank."""
     imbalance: float = 0.0
     """How unevenly tokens choose experts: the standard deviation of an expert's share over its mean."""
     seed: int = 0

@@ -19,7 +19,7 @@ from chakrasim.converters.synthetic.transformer.writer import (
     PREVIOUS_STAGE,
 )
 from chakrasim.traces.graph import ExecutionGraph, Ints, Rows
-from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload import Others, Workload
 
 StageGraph = Callable[[int, Sequence[float]], tuple[ExecutionGraph, Ints]]
 """From a stage and its experts' loads to the graph and, in place of peers, what they are to the rank."""
@@ -122,14 +122,18 @@ def spread(model: Model, plan: Plan, stage_graph: StageGraph, *, all_ranks: bool
             groups={name: ranks.group(name, place) for name in graph.group_names},
         )
     counts = None if all_ranks else {rank: plan.ranks // len(graphs) for rank in graphs}
-    notes = []
+    others, notes = None, []
     if len(graphs) < plan.ranks:
+        others = Others(
+            lambda blocks: are_alike(plan, blocks),
+            lambda: spread(model, plan, stage_graph, all_ranks=True),
+        )
         notes.append(
             f"{len(graphs):,} of {plan.ranks:,} ranks are replayed; each stands for "
             f"{plan.ranks // len(graphs):,} that do the same, and what is listed is that of those replayed"
         )
     return Workload.from_graphs(
-        graphs, name=model.name, world_size=plan.ranks, stands_for=counts, notes=notes
+        graphs, name=model.name, world_size=plan.ranks, stands_for=counts, others=others, notes=notes
     )
 
 
@@ -149,6 +153,34 @@ def representatives(plan: Plan) -> list[int]:
         for place in places.values()
         for stage in range(plan.pipeline)
     )
+
+
+def are_alike(plan: Plan, blocks: Sequence[int]) -> bool:
+    """Whether on blocks of so many ranks all groups of a kind in a stage lie alike, and so do its messages:
+    whether the blocks of their members follow each other at equal distances. O(ranks x blocks)."""
+    order = plan.order.split("-")[::-1]
+    grid = np.arange(plan.ranks).reshape([int(getattr(plan, dimension)) for dimension in order])
+    grid = grid.transpose([order.index(d) for d in ("pipeline", "tensor", "context", "data")])
+    stages, tensor, context, _ = grid.shape
+    pools = grid.reshape((stages * tensor if plan.expert_tensor > 1 else stages), -1)
+    experts = np.sort(pools, axis=1).reshape(len(pools), -1, plan.expert)
+    kinds = [
+        np.moveaxis(grid, 1, -1).reshape(stages, -1, tensor),
+        np.sort(grid.reshape(stages, tensor, -1), axis=2),
+        experts.reshape(stages, -1, plan.expert),
+        experts.transpose(0, 2, 1).reshape(stages, -1, experts.shape[1]),
+        np.stack([grid, np.roll(grid, -1, axis=0)], axis=-1).reshape(stages, -1, 2),
+    ]
+    kinds += [
+        np.stack([grid[:, :, at], grid[:, :, (at + 1) % context]], axis=-1).reshape(stages, -1, 2)
+        for at in range(context)
+    ]
+    for groups in kinds:
+        for block in blocks:
+            distances = groups // block - groups[:, :, :1] // block
+            if (distances != distances[:, :1]).any():
+                return False
+    return True
 
 
 def _loads(model: Model, plan: Plan) -> NDArray[np.float64]:

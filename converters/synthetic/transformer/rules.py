@@ -152,11 +152,6 @@ RULES = (
         ("expert_tensor",),
     ),
     Rule(
-        lambda m, p: m.experts is None or p.micro_batch * _sequence(m, p) // p.context % p.tensor == 0,
-        lambda m, p: f"a micro-batch's tokens can't be cut over {p.tensor} tensor ranks for the experts",
-        ("tensor",),
-    ),
-    Rule(
         lambda m, p: p.sharding == "none" or p.data * p.context > 1,
         lambda m, p: f"{p.sharding} shards over data ranks, of which there is 1",
         ("sharding",),
@@ -165,6 +160,11 @@ RULES = (
         lambda m, p: p.imbalance == 0 or m.experts is not None,
         lambda m, p: f"{m.name} has no experts that could be loaded unevenly",
         ("imbalance",),
+    ),
+    Rule(
+        lambda m, p: not p.drop_tokens or m.experts is not None,
+        lambda m, p: f"{m.name} has no experts that could drop tokens",
+        ("drop_tokens",),
     ),
 )
 

@@ -46,6 +46,11 @@ class Shape:
         )
 
     @property
+    def product_dtype(self) -> str:
+        """Of matrix products that aren't narrowed."""
+        return "tf32" if self.plan.dtype == "tf32" else self.dtype
+
+    @property
     def width(self) -> float:
         """Bytes of an element of an activation."""
         return BYTES[self.dtype]
@@ -78,18 +83,18 @@ def linear(
     outputs: int,
     has_bias: bool = False,
     *,
+    is_gathered: bool = False,
     rows: int | None = None,
     matrices: int = 1,
 ) -> list[Step]:
     """A layer of weights, preceded by narrowing its input where its data type is narrow; with `rows` and
-    `matrices`, those of experts."""
+    `matrices`, those of experts. An input that `is_gathered` along the sequence is gathered again for the
+    backward pass: the rank keeps its own part."""
     plan = shape.plan
     is_expert = rows is not None
     if rows is None:
         rows = shape.tokens
-    kept = rows * inputs
-    if plan.sequence_parallel and not is_expert and inputs == shape.model.hidden:
-        kept //= plan.tensor  # the rest is gathered again
+    kept = (shape.own_tokens if is_gathered else rows) * inputs
     operation = matmul(
         name,
         rows,
@@ -99,6 +104,7 @@ def linear(
         saves=round(kept * BYTES[plan.dtype]),
         gradient_bytes=BYTES[plan.gradient_dtype],
         matrices=matrices,
+        is_batched=plan.drop_tokens,
         is_expert=is_expert,
         has_bias=has_bias,
     )

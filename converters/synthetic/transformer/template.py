@@ -64,8 +64,8 @@ class Template:
     """Rows that wait for `gate` of the pass before."""
     gate: list[int] = field(default_factory=list)
     streams: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """First and last row on each stream of collectives that run beside the line: their order is that of their
-    issue, on every rank, so that none waits for one that another rank has put behind it."""
+    """First and last row on each stream of what runs beside the line: its order is that of its issue. For
+    collectives it is so on every rank, so that none waits for one that another rank has put behind it."""
     also: list[int] = field(default_factory=list)
     """Rows that the next node in line waits for besides the tail."""
 
@@ -140,6 +140,13 @@ class Template:
             self.edges += [(row, parent) for parent in self.also]
             self.tail, self.also = [row], []
         return row
+
+    def keep_order(self, stream: str, row: int) -> None:
+        """The row comes behind the last one of the stream."""
+        first, last = self.streams.get(stream, (row, row))
+        if last != row:
+            self.edges.append((row, last))
+        self.streams[stream] = first, row
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -247,8 +254,8 @@ def collective(
     in_line: bool = True,
     gathers: int = 0,
 ) -> int:
-    """Add a collective on its group's lane; one that isn't in line stays behind the last of its group that
-    wasn't either. `gathers` is what it allocates."""
+    """Add a collective on its group's lane, behind the last one of its group. `gathers` is what it
+    allocates."""
     kind, size_bytes = comm
     row = template.add(
         NodeKind.COLL,
@@ -262,9 +269,5 @@ def collective(
         allocates=gathers,
         is_temporary=True,
     )
-    if not in_line:
-        first, last = template.streams.get(group, (row, row))
-        if last != row:
-            template.edges.append((row, last))
-        template.streams[group] = first, row
+    template.keep_order(group, row)
     return row

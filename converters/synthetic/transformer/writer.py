@@ -41,38 +41,51 @@ class PassWriter:
         self.pending: list[int] = []
         """Rows that the end of the pass waits for."""
         self._rings = 0
+        self._prefix = ""
+        self._host_row = -1
         self._launched = 0
 
     # --- units
 
-    def begin_unit(self, unit: Unit) -> int:
-        """Row of the host's node, whose operations `end_unit` counts; -1 without a host."""
+    def begin_unit(self, unit: Unit) -> None:
+        """What comes is the unit's."""
         template = self.template
         template.attributes = {**template.attributes, "layer": unit.layer}
+        self._prefix = unit.name
+        self._launch(())
+
+    def end_unit(self) -> None:
+        """Everything since `begin_unit` was the unit's."""
+        self._count_launched()
+        self.ends.append(self.template.tail[0] if self.template.tail else -1)
+
+    def _launch(self, after: Sequence[int]) -> None:
+        """Begin a node of the host, whose operations `_count_launched` counts."""
+        self._host_row = -1
         self._launched = 0
         if not self.plan.has_host:
-            return -1
-        row = template.add(
+            return
+        row = self.template.add(
             NodeKind.COMP,
-            f"{unit.name}launch",
+            f"{self._prefix}launch",
             lane=HOST,
             op_kind=LAUNCH,
             is_cpu=True,
             ops=0,
-            after=(),
+            after=after,
             in_line=False,
         )
-        template.also.append(row)
-        return row
+        self.template.keep_order(HOST, row)
+        self.template.also.append(row)
+        self._host_row = row
 
-    def end_unit(self, host_row: int) -> None:
-        """Everything since `begin_unit` was the unit's."""
+    def _count_launched(self) -> None:
+        """The host's node has issued all rows since."""
         rows = self.template.rows
-        if host_row >= 0:
-            communications = sum(row[0] != NodeKind.COMP for row in rows[host_row + 1 :])
-            kind_and_name, rest = rows[host_row][:2], rows[host_row][3:]  # operations stand between
-            rows[host_row] = (*kind_and_name, self._launched + communications, *rest)
-        self.ends.append(self.template.tail[0] if self.template.tail else -1)
+        if self._host_row >= 0:
+            communications = sum(row[0] != NodeKind.COMP for row in rows[self._host_row + 1 :])
+            head, rest = rows[self._host_row][:2], rows[self._host_row][3:]  # operations stand between
+            rows[self._host_row] = (*head, self._launched + communications, *rest)
 
     # --- operations
 
@@ -139,6 +152,9 @@ class PassWriter:
                     ring = None
                 else:
                     self.compute(name, step, step.forward, allocates=saves, is_temporary=self.is_again)
+                if step.stops_host:
+                    self._count_launched()
+                    self._launch(template.tail)
                 if joins and _is_product(step):
                     template.also += joins
                     joins = []
@@ -161,15 +177,14 @@ class PassWriter:
                     collective(template, name, step.backward, step.group)
                 continue
             if core_again and step.is_core:
-                core = [one for one in steps[: position + 1] if isinstance(one, Operation) and one.is_core]
-                for one in core:
-                    self.compute(
-                        f"{prefix}{one.name}.recompute",
-                        one,
-                        one.forward,
-                        allocates=one.saves - _kept(one, "selective"),
-                        is_temporary=True,
-                    )
+                for at, one in enumerate(steps[: position + 1]):
+                    if isinstance(one, Operation) and one.is_core:
+                        again, size = f"{prefix}{one.name}.recompute", one.saves - _kept(one, "selective")
+                        ring = _ring_before(steps, at)
+                        if ring is not None:
+                            self._ring_attention(again, one, ring, size, backward=False)
+                        else:
+                            self.compute(again, one, one.forward, allocates=size, is_temporary=True)
                 core_again = False
             if step.weights is None or plan.frozen:
                 ring = _ring_before(steps, position)
