@@ -138,6 +138,7 @@ class Edits:
         from chakrasim.traces.edits.widen import widen
         from chakrasim.traces.errors import TraceError
 
+        workload = workload.complete_for(None)
         if self.step is not None:
             workload = cut_step(workload, self.step)
         for pattern in self.drop:

@@ -62,7 +62,7 @@ def with_graphs(
         done = edited[key]
         own = {name: getattr(graph, name) for name in OWN}
         graphs[rank] = done if done is graph else replace(done, **own)
-    return replace(workload, graphs=graphs)
+    return replace(workload, graphs=graphs, others=None)
 
 
 def counted(chosen: Mapping[int, int]) -> str:
@@ -94,4 +94,4 @@ def mark_edited(workload: Workload, *, keeps_clock: bool = True) -> Workload:
         if not keeps_clock:
             metadata.pop(CLOCK, None)
         graphs[rank] = replace(graph, metadata=metadata, records=None)
-    return replace(workload, graphs=graphs)
+    return replace(workload, graphs=graphs, others=None)

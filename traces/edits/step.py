@@ -55,7 +55,7 @@ def cut_step(workload: Workload, step: str) -> Workload:
     kept = sum(int((~rows).sum()) for rows in gone.values())
     name = next(iter(windows.values())).name
     note = f"cut out step {name!r}: {kept:,} of {len(workload):,} nodes on {len(graphs)} ranks"
-    return replace(workload, graphs=graphs).with_notes([note])
+    return replace(workload, graphs=graphs, others=None).with_notes([note])
 
 
 def is_in_window(graph: ExecutionGraph, window: Window) -> NDArray[np.bool_]:
