@@ -57,8 +57,8 @@ def test_decoding_reads_the_cache() -> None:
 
     # 4 sequences of 1,000 more keys and values of 4 heads of 32 numbers in 16 bits
     assert core_bytes(1999) - core_bytes(999) == 4 * 1000 * 2 * 4 * 32 * 2
-    # compressed ones are shared by all heads: 32 numbers and 16 of positions, once as keys and once as values
-    assert core_bytes(1999, LATENT) - core_bytes(999, LATENT) == 4 * 1000 * (32 + 16 + 32) * 2
+    # compressed ones are shared by all heads: 32 numbers, which are the values, and 16 of positions
+    assert core_bytes(1999, LATENT) - core_bytes(999, LATENT) == 4 * 1000 * (32 + 16) * 2
 
 
 @pytest.mark.parametrize("model", [MODEL, LATENT, SPARSE])

@@ -47,7 +47,14 @@ def _attention(shape: Shape) -> list[Step]:
     if model.has_qk_norm:
         steps.append(
             elementwise(
-                "attn.qk_norm", queries + keys, shape.dtype, moves=2, moves_back=3, ops=5, parameters=2 * size
+                "attn.qk_norm",
+                queries + keys,
+                shape.dtype,
+                moves=2,
+                moves_back=3,
+                ops=5,
+                saves=shape.size(queries + keys),
+                parameters=2 * size,
             )
         )
     if not model.learned_positions:
@@ -132,6 +139,7 @@ def _core(shape: Shape, heads: int, kv_heads: int, key_size: int, value_size: in
                 shape.dtype,
                 saves=shape.size(saved),
                 parameters=heads if shape.model.has_sinks else 0,
+                is_shared=kv_heads == 1 and shape.model.latent is not None,
             )
         )
         return steps

@@ -68,7 +68,7 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
     part = shape.size(tokens * model.hidden)
     is_cut_here = plan.tensor > 1 and not plan.sequence_parallel
     sent = shape.size(round(tokens * _copies(plan, experts.top_k) * model.hidden))
-    rows = round(tokens * experts.top_k * plan.expert_tensor * load)
+    rows = max(1, round(shape.tokens / plan.tensor * experts.top_k * plan.expert_tensor * load))
     width = experts.ffn // plan.expert_tensor
     local = experts.count // plan.expert
     steps: list[Step] = [
@@ -80,7 +80,8 @@ def expert_steps(shape: Shape, load: float) -> list[Step]:
             model.hidden,
             experts.count,
             shape.product_dtype,
-            saves=shape.size(tokens * model.hidden),
+            # shared experts keep the same input
+            saves=0 if experts.shared_ffn else shape.size(tokens * model.hidden),
             gradient_bytes=BYTES[plan.gradient_dtype],
             has_bias=model.has_biases or experts.has_router_bias,
         ),

@@ -64,6 +64,7 @@ def generate_inference(model: Model, plan: Plan, request: Request, *, all_ranks:
         raise ConfigError("a single token can't be cut along the sequence; expected no sequence parallelism")
     plan = replace(plan, sequence=request.cached + request.prompt + request.decode, schedule="gpipe")
     check_plan(model, plan)
+    model = replace(model, has_dropout=False)
 
     def stage_graph(stage: int, loads: Sequence[float]) -> tuple[ExecutionGraph, Ints]:
         return _stage_graph(model, plan, request, stage, loads)

@@ -8,6 +8,7 @@ parallelism makes each an all-gather and a reduce-scatter, and cuts what lies be
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 from chakrasim.converters.synthetic.transformer.attention import attention_steps
 from chakrasim.converters.synthetic.transformer.feed_forward import expert_steps, feed_forward_steps
@@ -34,7 +35,7 @@ def embedding_steps(shape: Shape) -> list[Step]:
     """Token and position embeddings, cut over the tensor ranks by vocabulary."""
     model, plan = shape.model, shape.plan
     elements = shape.tokens * model.hidden
-    rows = model.vocabulary // plan.tensor + model.learned_positions
+    rows = ceil(model.vocabulary / plan.tensor) + model.learned_positions
     steps: list[Step] = [
         elementwise(
             "embedding",
@@ -77,7 +78,7 @@ def head_steps(shape: Shape, *, owns_matrix: bool, needs_loss: bool = True) -> l
     the next token of each sequence is chosen from what the tensor ranks gather.
     """
     model, plan = shape.model, shape.plan
-    columns = model.vocabulary // plan.tensor
+    columns = ceil(model.vocabulary / plan.tensor)
     logits = matmul(
         "head.logits",
         shape.tokens,

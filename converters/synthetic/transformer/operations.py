@@ -178,13 +178,15 @@ def fused_attention(
     *,
     saves: int,
     parameters: int = 0,
+    is_shared: bool = False,
 ) -> Operation:
     """Attention of `tokens` queries of `batch` sequences of `keys` keys, of which each query meets `met_keys`
-    on average."""
+    on average. Values that are `is_shared` are a part of the keys, and not read once more."""
     width = BYTES[dtype]
     forward = round(2 * tokens * met_keys * heads * (key_size + value_size))
     backward = round(2 * tokens * met_keys * heads * (3 * key_size + 2 * value_size))
-    moved = (tokens * heads + batch * keys * kv_heads) * (key_size + value_size)
+    read = batch * keys * kv_heads * (key_size + (0 if is_shared else value_size))
+    moved = tokens * heads * (key_size + value_size) + read
     return Operation(
         name,
         ATTENTION,

@@ -29,7 +29,7 @@ def forward_pass(
     _receive(template, chunk, chunk.receives, PREVIOUS_STAGE, chunk.receive_tag, "receive")
     gathered: dict[int, list[int]] = {}
     refetches = plan.sharding == "zero3"
-    once = is_first and plan.sharding in ("zero1", "zero2") and plan.overlap_gradients
+    once = is_first and plan.sharding in ("zero1", "zero2") and plan.overlap_gradients and not plan.frozen
     for index, unit in enumerate(chunk.units):
         if refetches:
             for ahead in range(0 if index == 0 else plan.prefetch, plan.prefetch + 1):
@@ -135,8 +135,9 @@ class _Bucket:
         self.writer = writer
         self.counts: dict[str, int] = {}
         # Sharded gradients have no place for those of other ranks: each pass's are reduced at once.
+        self.shards = plan.sharding in SHARDS_GRADIENTS
         self.active = has_gradients and not plan.frozen
-        self.active &= plan.sharding in SHARDS_GRADIENTS or (is_last and plan.overlap_gradients)
+        self.active &= self.shards or (is_last and plan.overlap_gradients)
         self.limit = 0.0 if plan.sharding == "zero3" else plan.bucket_MB * 1e6
 
     def add(self, unit: Unit) -> None:
@@ -144,14 +145,14 @@ class _Bucket:
             return
         for group, of_experts in GROUPS:
             self.counts[group] = self.counts.get(group, 0) + unit.parameters(of_experts=of_experts)
-        if self.writer.plan.overlap_gradients and (
-            max(self.counts.values()) * self.writer.chunk.gradient_bytes >= self.limit
-        ):
+        if self.shards:
+            _change(self.writer.template, "allocates_temporary", self.writer.unsharded_bytes(unit))
+        if max(self.counts.values()) * self.writer.chunk.gradient_bytes >= self.limit:
             self.flush(unit.name)
 
     def flush(self, name: str) -> None:
         if self.active and any(self.counts.values()):
-            self.writer.reduce(f"{name}reduce", self.counts)
+            self.writer.reduce(f"{name}reduce", self.counts, frees=self.shards)
             self.counts = {}
 
 

@@ -21,6 +21,8 @@ from chakrasim.converters.synthetic.transformer.writer import (
 from chakrasim.traces.graph import ExecutionGraph, Ints, Rows
 from chakrasim.traces.workload import Others, Workload
 
+_LEAST_SHARE = 1e-3
+"""Of the mean: an expert always gets some tokens."""
 StageGraph = Callable[[int, Sequence[float]], tuple[ExecutionGraph, Ints]]
 """From a stage and its experts' loads to the graph and, in place of peers, what they are to the rank."""
 
@@ -186,10 +188,11 @@ def are_alike(plan: Plan, blocks: Sequence[int]) -> bool:
 def _loads(model: Model, plan: Plan) -> NDArray[np.float64]:
     """float64[layers, expert ranks]: tokens that a rank's experts get, relative to the mean."""
     loads = np.ones((model.layers, plan.expert))
-    if model.experts is None or not plan.imbalance:
+    if model.experts is None or not plan.imbalance or plan.drop_tokens:
         return loads
     random = np.random.Generator(np.random.PCG64(plan.seed))
-    shares = np.maximum(random.normal(1.0, plan.imbalance, (model.layers, model.experts.count)), 0.0)
+    shares = random.normal(1.0, plan.imbalance, (model.layers, model.experts.count))
+    shares = np.maximum(shares, _LEAST_SHARE)
     by_rank = shares.reshape(model.layers, plan.expert, -1).sum(axis=2)
     relative: NDArray[np.float64] = by_rank / by_rank.mean(axis=1, keepdims=True)
     return relative

@@ -152,6 +152,11 @@ RULES = (
         ("expert_tensor",),
     ),
     Rule(
+        lambda m, p: m.experts is None or m.experts.shared_ffn % p.tensor == 0,
+        lambda m, p: f"the width of shared experts can't be cut over {p.tensor} tensor ranks",
+        ("tensor",),
+    ),
+    Rule(
         lambda m, p: p.sharding == "none" or p.data * p.context > 1,
         lambda m, p: f"{p.sharding} shards over data ranks, of which there is 1",
         ("sharding",),

@@ -84,17 +84,18 @@ def linear(
     has_bias: bool = False,
     *,
     is_gathered: bool = False,
+    is_kept: bool = True,
     rows: int | None = None,
     matrices: int = 1,
 ) -> list[Step]:
     """A layer of weights, preceded by narrowing its input where its data type is narrow; with `rows` and
     `matrices`, those of experts. An input that `is_gathered` along the sequence is gathered again for the
-    backward pass: the rank keeps its own part."""
+    backward pass: the rank keeps its own part. One that another layer takes, too, `is_kept` by that."""
     plan = shape.plan
     is_expert = rows is not None
     if rows is None:
         rows = shape.tokens
-    kept = (shape.own_tokens if is_gathered else rows) * inputs
+    kept = (shape.own_tokens if is_gathered else rows) * inputs if is_kept else 0
     operation = matmul(
         name,
         rows,

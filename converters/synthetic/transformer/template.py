@@ -253,9 +253,10 @@ def collective(
     after: Iterable[int] | None = None,
     in_line: bool = True,
     gathers: int = 0,
+    drops: int = 0,
 ) -> int:
     """Add a collective on its group's lane, behind the last one of its group. `gathers` is what it
-    allocates."""
+    allocates, `drops` what it frees."""
     kind, size_bytes = comm
     row = template.add(
         NodeKind.COLL,
@@ -267,6 +268,7 @@ def collective(
         after=after,
         in_line=in_line,
         allocates=gathers,
+        frees=drops,
         is_temporary=True,
     )
     template.keep_order(group, row)

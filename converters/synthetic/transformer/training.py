@@ -124,7 +124,7 @@ def _optimizer(model: Model, chunks: Sequence[Chunk], tables: Tables) -> Templat
     template = writer.template
     ties = model.has_tied_embeddings and plan.pipeline > 1 and first.stage in (0, plan.pipeline - 1)
     if ties:
-        rows = model.vocabulary // plan.tensor
+        rows = ceil(model.vocabulary / plan.tensor)
         size = ceil(rows * model.hidden * first.gradient_bytes)
         collective(template, "embedding.tie", (CommKind.ALL_REDUCE, size), "embedding")
     experts, dense = rank_parameters(chunks)
@@ -134,7 +134,7 @@ def _optimizer(model: Model, chunks: Sequence[Chunk], tables: Tables) -> Templat
     )
     norm = Operation("optimizer.norm", ELEMENTWISE, "fp32", Work(2 * own, 4 * own), Work(0, 0))
     writer.compute(norm.name, norm, norm.forward)
-    if plan.ranks > 1:
+    if is_sharded or plan.ranks > plan.data * plan.context or experts:
         collective(template, "optimizer.norm.reduce", (CommKind.ALL_REDUCE, 4), "world")
     states = 4 * (2 if first.parameter_bytes == 4 else 3)
     moved = round(own * (first.gradient_bytes + 2 * states + first.parameter_bytes))

@@ -12,13 +12,18 @@ from math import ceil
 from chakrasim.converters.synthetic.transformer.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.operations import (
     ATTENTION,
-    ELEMENTWISE,
-    MATMUL,
     Exchange,
     Operation,
     Ring,
     Step,
     Work,
+)
+from chakrasim.converters.synthetic.transformer.surroundings import (
+    backward_order,
+    entered,
+    is_product,
+    kept,
+    ring_before,
 )
 from chakrasim.converters.synthetic.transformer.template import Tables, Template, collective
 from chakrasim.traces.graph import CommKind, NodeKind
@@ -138,7 +143,7 @@ class PassWriter:
                         )
                     )
                     continue
-                if overlaps and position and _is_product(steps[position - 1]):
+                if overlaps and position and is_product(steps[position - 1]):
                     # beside the product that feeds it
                     before = [parent for child, parent in template.edges if child == template.tail[0]]
                     row = collective(template, name, step.forward, step.group, after=before, in_line=False)
@@ -146,7 +151,7 @@ class PassWriter:
                     continue
                 collective(template, name, step.forward, step.group)
             else:
-                saves = _kept(step, plan.recompute if not suffix else "none") if keeps else 0
+                saves = kept(step, plan.recompute if not suffix else "none") if keeps else 0
                 if ring is not None and step.kind == ATTENTION:
                     self._ring_attention(name, step, ring, saves, backward=False)
                     ring = None
@@ -155,7 +160,7 @@ class PassWriter:
                 if step.stops_host:
                     self._count_launched()
                     self._launch(template.tail)
-                if joins and _is_product(step):
+                if joins and is_product(step):
                     template.also += joins
                     joins = []
 
@@ -165,7 +170,8 @@ class PassWriter:
         overlaps = plan.overlap_tensor != "none"
         done: set[int] = set()
         core_again = plan.recompute == "selective"
-        for position in reversed(range(len(steps))):
+        joins: list[int] = []
+        for position in backward_order(steps):
             step = steps[position]
             name = f"{prefix}{step.name}.backward"
             if isinstance(step, Ring):
@@ -174,20 +180,29 @@ class PassWriter:
                 if step.backward is not None and plan.overlap_experts and step.group == "expert":
                     self._beside(name, step.group, step.backward)
                 elif step.backward is not None and position not in done:
-                    collective(template, name, step.backward, step.group)
+                    feeds = position > 0 and is_product(steps[position - 1]) and step.group == "tensor"
+                    if plan.overlap_tensor == "full" and feeds and template.tail:
+                        # beside the product that its result feeds
+                        joins.append(
+                            collective(
+                                template, name, step.backward, step.group, after=template.tail, in_line=False
+                            )
+                        )
+                    else:
+                        collective(template, name, step.backward, step.group)
                 continue
             if core_again and step.is_core:
                 for at, one in enumerate(steps[: position + 1]):
                     if isinstance(one, Operation) and one.is_core:
-                        again, size = f"{prefix}{one.name}.recompute", one.saves - _kept(one, "selective")
-                        ring = _ring_before(steps, at)
+                        again, size = f"{prefix}{one.name}.recompute", one.saves - kept(one, "selective")
+                        ring = ring_before(steps, at)
                         if ring is not None:
                             self._ring_attention(again, one, ring, size, backward=False)
                         else:
                             self.compute(again, one, one.forward, allocates=size, is_temporary=True)
                 core_again = False
             if step.weights is None or plan.frozen:
-                ring = _ring_before(steps, position)
+                ring = ring_before(steps, position)
                 if ring is not None:
                     self._ring_attention(name, step, ring, step.saves, backward=True)
                 else:
@@ -196,11 +211,11 @@ class PassWriter:
                         step,
                         step.backward,
                         frees=step.saves,
-                        is_temporary=self.is_again or _kept(step, plan.recompute) < step.saves,
+                        is_temporary=self.is_again or kept(step, plan.recompute) < step.saves,
                     )
                 continue
-            entered = _entered(steps, position)
-            exchange = steps[entered] if entered >= 0 else None
+            at = entered(steps, position)
+            exchange = steps[at] if at >= 0 else None
             assert exchange is None or isinstance(exchange, Exchange), "that is what was looked for"
             regathered: list[int] = []
             if exchange is not None and exchange.regathers is not None:
@@ -215,9 +230,11 @@ class PassWriter:
                     )
                 )
             self.compute(name, step, step.backward)
+            template.also += joins
+            joins = []
             beside: list[int] = []
             if exchange is not None and exchange.backward is not None and (overlaps or splits):
-                done.add(entered)
+                done.add(at)
                 beside.append(
                     collective(
                         template,
@@ -331,46 +348,28 @@ class PassWriter:
             ("expert-data", True, self.chunk.expert_data_ranks),
         ]
 
-    def reduce(self, name: str, counts: dict[str, int]) -> None:
-        """Reduce the gradients of so many parameters a group: beside what follows, or in line."""
+    def unsharded_bytes(self, unit: Unit) -> int:
+        """Of a unit's gradients that other ranks have a part in."""
+        return sum(
+            ceil(unit.parameters(of_experts=of_experts) * self.chunk.gradient_bytes)
+            for _, of_experts, ranks in self._sharing()
+            if ranks > 1
+        )
+
+    def reduce(self, name: str, counts: dict[str, int], *, frees: bool = False) -> None:
+        """Reduce the gradients of so many parameters a group: beside what follows, or in line. What isn't the
+        rank's own shard of them is dropped then, if this `frees` it."""
         kind = CommKind.ALL_REDUCE if self.plan.sharding == "none" else CommKind.REDUCE_SCATTER
         for group, _, ranks in self._sharing():
             count = counts.get(group, 0)
             if count and ranks > 1:
                 size = ceil(count * self.chunk.gradient_bytes)
+                freed = size if frees else 0
                 if self.plan.overlap_gradients:
                     tail = self.template.tail
-                    row = collective(self.template, name, (kind, size), group, after=tail, in_line=False)
+                    row = collective(
+                        self.template, name, (kind, size), group, after=tail, in_line=False, drops=freed
+                    )
                     self.template.loose.append(row)
                 else:
-                    collective(self.template, name, (kind, size), group)
-
-
-def _is_product(step: Step) -> bool:
-    return isinstance(step, Operation) and step.kind == MATMUL
-
-
-def _entered(steps: Sequence[Step], position: int) -> int:
-    """Where the exchange stands that feeds the product at `position`; -1 if none does."""
-    for at in range(position - 1, -1, -1):
-        step = steps[at]
-        if isinstance(step, Exchange):
-            return at if step.group == "tensor" and step.backward is not None and at >= position - 2 else -1
-        if not (isinstance(step, Operation) and step.kind == ELEMENTWISE and step.name.endswith(".cast")):
-            return -1
-    return -1
-
-
-def _ring_before(steps: Sequence[Step], position: int) -> Ring | None:
-    step = steps[position]
-    before = steps[position - 1] if position else None
-    if isinstance(step, Operation) and step.kind == ATTENTION and isinstance(before, Ring):
-        return before
-    return None
-
-
-def _kept(operation: Operation, recompute: str) -> int:
-    """Bytes that stay after the forward pass."""
-    if recompute == "selective" and operation.is_core and operation.kind == ELEMENTWISE:
-        return 0
-    return operation.saves
+                    collective(self.template, name, (kind, size), group, drops=freed)
