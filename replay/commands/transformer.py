@@ -20,6 +20,11 @@ DEFAULT_MACHINE = "hgx-h100"
 """Where a model is replayed on no machine in particular."""
 SHORT = {"tp": "tensor", "cp": "context", "dp": "data", "pp": "pipeline"}
 
+TRAINING_ONLY = (
+    "schedule", "prefetch", "gradient_dtype", "recompute", "overlap_gradients", "bucket_mb", "frozen",
+)  # fmt: skip
+"""Options that mean nothing in inference."""
+
 _count = click.IntRange(min=1)
 _natural = click.IntRange(min=0)
 OPTIONS: dict[str, Callable[..., Any]] = {
@@ -191,7 +196,21 @@ class Transformer:
         return load_model(self.model), plan
 
     def generate(self, *, all_ranks: bool = False) -> Workload:
-        """A training step, or inference where a prompt or tokens to decode are given."""
+        """A training step, or inference where a prompt or tokens to decode are given.
+
+        Raises ConfigError for a plan that doesn't fit the model, with options that would.
+        """
+        from chakrasim.converters.synthetic.transformer.rules import BrokenRule
+
+        try:
+            return self._generate(all_ranks=all_ranks)
+        except BrokenRule as broken:
+            if not broken.field:
+                raise
+            near = _as_option(broken.field, broken.value)
+            raise ConfigError(f"{broken.message}; {near} would work") from None
+
+    def _generate(self, *, all_ranks: bool) -> Workload:
         model, plan = self.read()
         if self.is_inference:
             from chakrasim.converters.synthetic.transformer.inference import Request, generate_inference
@@ -202,6 +221,15 @@ class Transformer:
         from chakrasim.converters.synthetic.transformer.training import generate_training
 
         return generate_training(model, plan, all_ranks=all_ranks)
+
+
+def _as_option(field: str, value: object) -> str:
+    """A plan's field as it stands on the command line."""
+    short = {"expert": "ep", "expert_tensor": "etp"} | {long: short for short, long in SHORT.items()}
+    option = f"--{short.get(field, field).replace('_', '-')}"
+    if isinstance(value, bool):
+        return option if value else f"leaving {option} out"
+    return f"{option} {value}"
 
 
 def _data_ranks(options: dict[str, Any]) -> int:
@@ -237,6 +265,14 @@ def takes_transformer(*, is_required: bool) -> Callable[[Callable[..., Any]], Ca
                     if source is not None and source.name == "COMMANDLINE":
                         raise click.UsageError(f"--{name.replace('_', '-')} is for a --model")
             transformer = None if model is None else Transformer(model, given)
+            if transformer is not None and transformer.is_inference:
+                for name in TRAINING_ONLY:
+                    source = click.get_current_context().get_parameter_source(name)
+                    if source is not None and source.name == "COMMANDLINE":
+                        raise click.UsageError(
+                            f"--{name.replace('_', '-')} is for training; --prompt, --decode and --cached "
+                            "are for inference"
+                        )
             return command(*args, transformer=transformer, **others)
 
         decorated: Callable[..., Any] = with_transformer

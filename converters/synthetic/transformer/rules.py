@@ -22,6 +22,17 @@ COUNTS = (*DIMENSIONS, "virtual_stages", "expert", "expert_tensor", "global_batc
 _MOST = 1 << 20
 
 
+class BrokenRule(ConfigError):
+    """A plan that doesn't fit its model."""
+
+    def __init__(self, message: str, field: str = "", value: object = None) -> None:
+        self.message, self.field, self.value = message, field, value
+        near = ""
+        if field:
+            near = f"; {shown(field)} {str(value).lower() if isinstance(value, bool) else value} would work"
+        super().__init__(message + near)
+
+
 class Rule(NamedTuple):
     """A condition, what it says when broken, and the fields in which a nearby plan may differ."""
 
@@ -163,25 +174,24 @@ RULES = (
     ),
     Rule(
         lambda m, p: p.imbalance == 0 or m.experts is not None,
-        lambda m, p: f"{m.name} has no experts that could be loaded unevenly",
+        lambda m, p: "the model has no experts that could be loaded unevenly",
         ("imbalance",),
     ),
     Rule(
         lambda m, p: not p.drop_tokens or m.experts is not None,
-        lambda m, p: f"{m.name} has no experts that could drop tokens",
+        lambda m, p: "the model has no experts that could drop tokens",
         ("drop_tokens",),
     ),
 )
 
 
 def check_plan(model: Model, plan: Plan) -> None:
-    """Raise ConfigError, in one line with a plan nearby that would do, for a plan that breaks a rule."""
+    """Raise BrokenRule, in one line with a plan nearby that would do, for a plan that breaks a rule; another
+    ConfigError for a value that no plan can have."""
     _check_values(plan)
     for rule in RULES:
         if not rule.holds(model, plan):
-            message = f"{model.name}: {rule.says(model, plan)}"
-            near = _nearby(model, plan, rule)
-            raise ConfigError(f"{message}; {near} would work" if near else message)
+            raise BrokenRule(f"{model.name}: {rule.says(model, plan)}", *_nearby(model, plan, rule))
 
 
 def _check_values(plan: Plan) -> None:
@@ -219,15 +229,16 @@ def shown(field: str) -> str:
     return field.replace("_", "-")
 
 
-def _nearby(model: Model, plan: Plan, broken: Rule) -> str:
-    """The plan that differs least in one field of the rule and keeps all rules; else that keeps this one."""
+def _nearby(model: Model, plan: Plan, broken: Rule) -> tuple[str, object] | tuple[()]:
+    """Field and value of the plan that differs least in one field of the rule and keeps all rules; else that
+    keeps this one."""
     for rules in (RULES, (broken,)):
         for field in broken.fields:
             for value in _candidates(plan, field):
                 other = replace(plan, **{field: value})  # type: ignore[arg-type]
                 if all(rule.holds(model, other) for rule in rules):
-                    return f"{shown(field)} {str(value).lower() if isinstance(value, bool) else value}"
-    return ""
+                    return field, value
+    return ()
 
 
 def _candidates(plan: Plan, field: str) -> Iterable[int | bool | str | float]:
