@@ -79,7 +79,9 @@ def test_waiting_for_counts_costs_time_where_the_host_is_slow() -> None:
 
 
 def test_only_sparse_models_drop_tokens() -> None:
-    with pytest.raises(ConfigError, match="dense has no experts that could drop tokens; drop-tokens false"):
+    with pytest.raises(
+        ConfigError, match="the model has no experts that could drop tokens; drop-tokens false"
+    ):
         check_plan(DENSE, Plan(drop_tokens=True))
 
 

@@ -343,3 +343,40 @@ def test_zero_bubble_reduces_gradients_once(sharding: str) -> None:
         for one in (plan, replace(plan, schedule="zero-bubble"))
     )
     assert plain == split
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_sharded_gradients_are_whole_until_they_are_reduced(overlaps: bool) -> None:
+    # a step of two layers: each layer's gradients lie whole on every rank, until others have their parts
+    plan = Plan(data=4, global_batch=4, sharding="zero3", overlap_gradients=overlaps, recompute="full")
+    graph = generate_training(replace(DENSE, layers=2), plan).graphs[0]
+    attributes = graph.read_attributes
+    assert isinstance(attributes, NodeAttributes)
+    reduces = [
+        row for row in range(len(graph)) if graph.name(row).endswith("reduce") and graph.comm_bytes[row] > 4
+    ]
+    freed = attributes.columns["frees_temporary"][reduces]
+    assert freed.tolist() == graph.comm_bytes[reduces].tolist()
+    assert freed.sum() == 4 * parameters(replace(DENSE, layers=2)).total
+    assert len(reduces) == 4  # two layers, the embedding and the output layer
+
+
+def test_gradients_are_cast_before_the_products_that_take_them() -> None:
+    graph = generate_training(DENSE, Plan(dtype="fp8")).graphs[0]
+    rows = [
+        next(row for row in range(len(graph)) if graph.name(row) == f"layer0.mlp.up{part}")
+        for part in (".cast.backward", ".backward", ".weights")
+    ]
+    assert rows == sorted(rows)
+
+
+def test_gathers_of_the_backward_pass_run_beside_what_they_feed() -> None:
+    def exposed_parents(overlap_tensor: str) -> set[int]:
+        plan = Plan(tensor=2, sequence_parallel=True, overlap_tensor=overlap_tensor, has_host=False)
+        graph = generate_training(DENSE, plan).graphs[0]
+        row = next(r for r in range(len(graph)) if graph.name(r) == "layer0.mlp.down.backward")
+        return {int(parent) for parent in graph.parents_of(row) if graph.kinds[parent] == NodeKind.COLL}
+
+    # in line the product waits for the gather; beside it, both start together
+    assert exposed_parents("none")
+    assert not exposed_parents("full")
