@@ -16,6 +16,7 @@ import numpy as np
 
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 from chakrasim.traces.order import program_order
+from chakrasim.traces.remember import remembered
 
 if TYPE_CHECKING:
     from chakrasim.traces.workload import Workload
@@ -70,12 +71,14 @@ class CollectiveMatching:
         )
 
 
+@remembered
 def match_collectives(workload: Workload) -> CollectiveMatching:
     """Give every understood collective node of every rank its instance. O(nodes log nodes)."""
     groups, ordinals, kinds, sizes, roots, ranks, row_lists = [], [], [], [], [], [], []
     for rank, graph in workload.graphs.items():
         rows = np.flatnonzero((graph.kinds == NodeKind.COLL) & (graph.comm_kinds >= 0))
-        rows = rows[np.argsort(program_order(graph)[rows])]
+        if len(rows):
+            rows = rows[np.argsort(program_order(graph)[rows])]
         group = workload.group_index(rank)[rows]
         order = np.argsort(group, kind="stable")
         counts = np.bincount(group, minlength=1)
@@ -136,6 +139,7 @@ class MessageMatching:
     """(rank, row) of receives that no send meets."""
 
 
+@remembered
 def match_messages(workload: Workload) -> MessageMatching:
     """Pair sends with receives by source, destination, tag, bytes and order. O(messages log messages)."""
     sends, recvs = _messages(workload, NodeKind.SEND), _messages(workload, NodeKind.RECV)
@@ -165,6 +169,8 @@ def _messages(workload: Workload, kind: NodeKind) -> Ints:
     tables = []
     for rank, graph in workload.graphs.items():
         rows = np.flatnonzero(graph.kinds == kind)
+        if not len(rows):
+            continue
         place = program_order(graph)[rows]
         own = np.full(len(rows), rank, dtype=np.int64)
         peer = graph.peers[rows].astype(np.int64)

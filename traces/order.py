@@ -7,8 +7,10 @@ import heapq
 import numpy as np
 
 from chakrasim.traces.graph import ExecutionGraph, Ints
+from chakrasim.traces.remember import remembered
 
 
+@remembered
 def program_order(graph: ExecutionGraph) -> Ints:
     """int64[n]: each row's place in the order in which the rank would issue its nodes one at a time.
 
