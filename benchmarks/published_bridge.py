@@ -132,6 +132,8 @@ def _plan(row: Row, index: int, gpus: int, sequence: int, dtype: str, model: Mod
     is_frozen = "lora" in text(row, "phase")
     is_h100 = text(row, "system").endswith("h100")
     is_one_graph = _is_one_graph(row, name, dtype)
+    # EP is stated once even where a second plan has fewer ranks in a stage.
+    expert = min(cell("EP"), tensor * context * data) if model.experts else 1
     sharding = "zero3" if is_fsdp else "none" if is_frozen or data * context == 1 else "zero1"
     return Plan(
         tensor=tensor,
@@ -139,10 +141,8 @@ def _plan(row: Row, index: int, gpus: int, sequence: int, dtype: str, model: Mod
         data=data,
         pipeline=pipeline,
         virtual_stages=cell("VP") if pipeline > 1 else 1,
-        # The recipes' dispatcher (DeepEP, HybridEP) sends a token to each node or NVLink domain once.
-        node_ranks=64 if "gb" in text(row, "system") else 8,
-        # EP is stated once even where a second plan has fewer ranks in a stage.
-        expert=min(cell("EP"), tensor * context * data) if model.experts else 1,
+        node_ranks=_node_ranks(row, model, expert),
+        expert=expert,
         global_batch=count(row, "GBS"),
         micro_batch=cell("MBS"),
         sequence=sequence,
@@ -157,10 +157,31 @@ def _plan(row: Row, index: int, gpus: int, sequence: int, dtype: str, model: Mod
         # Attention with sinks: the times of the releases before, and where no graph is captured, are those of
         # kernels that aren't fused. The summary speaks of a regression in cuDNN, but not of its reason.
         flash_attention=not model.has_sinks or is_one_graph,
+        overlap_experts=_overlaps_experts(row, expert, cell("VP")),
         drop_tokens="tokendrop" in name,
         has_host=not is_one_graph,
         frozen=is_frozen,
     )
+
+
+HOST_RANKS, RACK_RANKS = 8, 64
+"""Ranks on one NVLink network: of a host, and of a rack of GB200 or GB300 as far as a group uses it."""
+
+
+def _node_ranks(row: Row, model: Model, expert: int) -> int:
+    """Recipes on racks and on B300 have HybridEP, and where experts of DeepSeek-V3 are on several hosts
+    DeepEP: both send a token to each NVLink network once. Others send a copy for every expert."""
+    system = text(row, "system")
+    if "-gb" in system:
+        return RACK_RANKS
+    is_across = expert > HOST_RANKS and model.latent is not None
+    return HOST_RANKS if system.endswith("b300") or is_across else 0
+
+
+def _overlaps_experts(row: Row, expert: int, virtual_stages: int) -> bool:
+    """Recipes overlap all-to-alls between hosts with the compute of another micro-batch, where the schedule
+    is interleaved, as that needs."""
+    return "-gb" not in text(row, "system") and expert > HOST_RANKS and virtual_stages > 1
 
 
 def _is_one_graph(row: Row, name: str, dtype: str) -> bool:
