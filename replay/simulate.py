@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,52 @@ NOT_SPLIT = (
 )
 
 
+class Prepared:
+    """A workload laid out once, to be replayed on any number of machines."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self._programs: dict[int, Program] = {}
+
+    def simulate(
+        self,
+        machine: Machine,
+        *,
+        compute: str = "measured",
+        network: str = "analytical",
+        scales: Scales = UNSCALED,
+    ) -> Result:
+        """As the function `simulate` on the workload."""
+        shares_links = needs_system(machine, network)
+        blocks = None if shares_links else machine.blocks(self.workload.world_size)
+        program = self._program(self.workload.complete_for(blocks))
+        costs = cost(program, machine, compute, network, scales)
+        starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
+        if costs.meetings is not None and (ends_ps < 0).any():
+            # Clocks that are wrong after all, or edits, can make senders wait for each other.
+            costs = replace(costs, meetings=None)
+            starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
+            if (ends_ps >= 0).all():
+                notes = (*notes, NOT_SPLIT)
+        return Result(
+            program=program,
+            machine=machine,
+            compute=compute,
+            network=network,
+            starts_ps=starts_ps[: len(program)],
+            ends_ps=ends_ps[: len(program)],
+            notes=(*program.workload.notes, *costs.notes, *notes),
+            has_meetings=costs.meetings is not None,
+        )
+
+    def _program(self, workload: Workload) -> Program:
+        """One for the ranks that have graphs, one for all where a machine needs those."""
+        ranks = len(workload.graphs)
+        if ranks not in self._programs:
+            self._programs[ranks] = lower(workload)
+        return self._programs[ranks]
+
+
 def simulate(
     workload: Workload,
     machine: Machine,
@@ -53,27 +100,25 @@ def simulate(
     ran have times of -1. Raises UnknownName for an unknown model, ConfigError for a machine that is too
     small.
     """
-    shares_links = needs_system(machine, network)
-    workload = workload.complete_for(None if shares_links else machine.blocks(workload.world_size))
-    program = lower(workload)
-    costs = cost(program, machine, compute, network, scales)
-    starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
-    if costs.meetings is not None and (ends_ps < 0).any():
-        # Clocks that are wrong after all, or edits, can make senders wait for each other.
-        costs = replace(costs, meetings=None)
-        starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
-        if (ends_ps >= 0).all():
-            notes = (*notes, NOT_SPLIT)
-    return Result(
-        program=program,
-        machine=machine,
-        compute=compute,
-        network=network,
-        starts_ps=starts_ps[: len(program)],
-        ends_ps=ends_ps[: len(program)],
-        notes=(*workload.notes, *costs.notes, *notes),
-        has_meetings=costs.meetings is not None,
-    )
+    return Prepared(workload).simulate(machine, compute=compute, network=network, scales=scales)
+
+
+def simulate_many(
+    workload: Workload,
+    machines: Iterable[Machine],
+    *,
+    compute: str = "measured",
+    network: str = "analytical",
+    scales: Scales = UNSCALED,
+) -> list[Result]:
+    """Replay a workload on each of several machines; what doesn't depend on them is done once.
+
+    The results are those of `simulate` for each of them. Raises as that does, for the first that it concerns.
+    """
+    prepared = Prepared(workload)
+    return [
+        prepared.simulate(machine, compute=compute, network=network, scales=scales) for machine in machines
+    ]
 
 
 def run_program(

@@ -10,6 +10,7 @@ import click
 from chakrasim.replay.commands.astra_sim import BACKENDS, AstraFiles, takes_astra_files
 from chakrasim.replay.commands.common import EXIT_UNFINISHED, converts_traces, mirror_option, reads_trace
 from chakrasim.replay.commands.edits import Edits, takes_edits
+from chakrasim.replay.commands.many import replay_on, require_plain, show_many
 from chakrasim.replay.commands.text import TextOptions, takes_text_options
 from chakrasim.replay.commands.transformer import DEFAULT_MACHINE as MODEL_MACHINE
 from chakrasim.replay.commands.transformer import Transformer, takes_transformer
@@ -30,9 +31,16 @@ if TYPE_CHECKING:
     "  chakrasim replay sample:ddp_transformer --drop all_reduce --widen 8\n"
     "  chakrasim replay graphs --astra-system system.json --astra-network network.yml\n"
     "  chakrasim replay --model llama3-70b --tp 8 --pp 4 --ranks 64 --machine hgx-h100\n"
+    "  chakrasim replay --model llama3-8b --dp 8 --machine dgx-a100 --machine hgx-h100 --machine hgx-b200\n"
 )
 @click.argument("trace", required=False)
-@click.option("--machine", metavar="NAME|FILE", help="See `chakrasim machines list`.")
+@click.option(
+    "--machine",
+    "machines",
+    metavar="NAME|FILE",
+    multiple=True,
+    help="See `chakrasim machines list`. With several, the workload is replayed on each.",
+)
 @click.option(
     "--compute",
     metavar="MODEL",
@@ -79,7 +87,7 @@ if TYPE_CHECKING:
 def replay(
     ctx: click.Context,
     trace: str | None,
-    machine: str | None,
+    machines: tuple[str, ...],
     compute: str | None,
     network: str | None,
     scales: tuple[tuple[str, float], ...],
@@ -117,13 +125,12 @@ def replay(
     )
     from chakrasim.replay.output import require_writable
     from chakrasim.replay.progress import progress, show_log
-    from chakrasim.replay.simulate import simulate
 
     if timeline == "-" and as_json:
         raise click.UsageError("--timeline - and --json can't both have standard output")
     if timeline not in (None, "-"):
         require_writable(Path(timeline))
-    if astra.is_given and machine is not None:
+    if astra.is_given and machines:
         raise click.UsageError("--machine and ASTRA-sim's files both describe the machine; give one of them")
     if astra.groups is not None and groups is not None:
         raise click.UsageError("--groups and --astra-groups both name process groups; give one of them")
@@ -135,18 +142,26 @@ def replay(
         )
     if transformer is not None and trace is not None:
         raise click.UsageError(f"{trace} is a trace, and --model makes one; give one of them")
+    if len(machines) > 1:
+        require_plain(timeline=timeline, by=by, critical_path=critical_path)
     show_log()
     name = DEFAULT_TRACE if trace is None else trace
     if transformer is not None:
         name = transformer.model
     text_workload = text.read(name) if transformer is None else None
+    if text_workload is not None and len(machines) > 1:
+        raise click.UsageError("a text workload is converted for one machine; give one --machine")
     notes: tuple[str, ...] = ()
     replay_only = False
     if astra.is_given:
         imported = astra.read(text_workload.transformer_group if text_workload else None)
-        description, notes, replay_only = imported.machine, imported.notes, imported.replay_only
+        descriptions, notes, replay_only = [imported.machine], imported.notes, imported.replay_only
     else:
-        description = load_machine(machine or (DEFAULT_MACHINE if transformer is None else MODEL_MACHINE))
+        default = DEFAULT_MACHINE if transformer is None else MODEL_MACHINE
+        descriptions = [load_machine(machine) for machine in machines or (default,)]
+    description = descriptions[0]
+    if any(other.groups != description.groups for other in descriptions):
+        raise click.UsageError("the machines' files name different process groups; replay on one at a time")
     with progress(f"replaying {name}") as report:
         if transformer is not None:
             workload = transformer.generate()
@@ -174,14 +189,20 @@ def replay(
         if model is None and astra.is_given:
             model = "recorded" if replay_only else BACKENDS["congestion-unaware"]
         if model is None:
-            model = default_network(name, edited, machine)
-        result = simulate(
+            model = default_network(name, edited, machines[0] if machines else None)
+        outcomes = replay_on(
             edited.with_notes(notes),
-            description,
-            compute=compute or default_compute(edited, description.compute),
-            network=model,
-            scales=join_scales(scales),
+            descriptions,
+            [compute or default_compute(edited, one.compute) for one in descriptions],
+            model,
+            join_scales(scales),
+            report,
         )
+    if len(outcomes) > 1:
+        show_many(ctx, name, outcomes, as_json)
+        return
+    result = outcomes[0][1]
+    assert not isinstance(result, str), "what fails on the only machine is raised"
     is_default = network is None and astra_backend is None and not astra.is_given
     made = edited.notes[len(workload.notes) :]
     has_messages = any(graph.is_communication.any() for graph in edited.graphs.values())

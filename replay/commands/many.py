@@ -1,0 +1,69 @@
+"""A replay on several machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from chakrasim.replay.commands.common import EXIT_UNFINISHED
+from chakrasim.replay.report.jsontext import print_json
+from chakrasim.traces.errors import ChakrasimError, ConfigError
+
+if TYPE_CHECKING:
+    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.progress import Report
+    from chakrasim.replay.report.many import Outcome
+    from chakrasim.traces.edits.scale import Scales
+    from chakrasim.traces.workload import Workload
+
+
+def require_plain(**options: object) -> None:
+    """Raise UsageError for an option that shows one replay only."""
+    for option, value in options.items():
+        if value:
+            name = option.replace("_", "-")
+            raise click.UsageError(f"--{name} shows one replay; give one --machine")
+
+
+def replay_on(
+    workload: Workload,
+    machines: Sequence[Machine],
+    compute: Sequence[str],
+    network: str,
+    scales: Scales,
+    report: Report,
+) -> list[Outcome]:
+    """Results by machine; `compute` has a model for each. What goes wrong on some of several machines stands
+    in place of their results, what does on all is raised."""
+    from chakrasim.replay.simulate import Prepared
+
+    prepared = Prepared(workload)
+    outcomes: list[Outcome] = []
+    for number, (machine, model) in enumerate(zip(machines, compute, strict=True)):
+        if len(machines) > 1:
+            report(number, len(machines), f"on {machine.name}")
+        try:
+            result = prepared.simulate(machine, compute=model, network=network, scales=scales)
+            outcomes.append((machine.name, result))
+        except ChakrasimError as error:
+            if len(machines) == 1:
+                raise
+            outcomes.append((machine.name, str(error)))
+    if all(isinstance(outcome, str) for _, outcome in outcomes):
+        raise ConfigError("; ".join(f"{name}: {outcome}" for name, outcome in outcomes))
+    return outcomes
+
+
+def show_many(ctx: click.Context, trace: str, outcomes: Sequence[Outcome], as_json: bool) -> None:
+    """Print the machines side by side; exits 1 if the replay ended in a deadlock on one."""
+    from chakrasim.replay.report.console import people_console
+    from chakrasim.replay.report.many import document, print_many
+
+    if as_json:
+        print_json(document(outcomes))
+    else:
+        print_many(people_console(), trace, outcomes)
+    if any(not isinstance(result, str) and result.deadlock is not None for _, result in outcomes):
+        ctx.exit(EXIT_UNFINISHED)
