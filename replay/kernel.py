@@ -7,20 +7,20 @@ that is compiled stands here. `run` drives it and answers what it asks.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from chakrasim.traces import jit
 from chakrasim.traces.graph import Ints
 
-log = logging.getLogger(__name__)
+COMPILE_FROM_NODES = 200_000
+"""Below this an interpreted run ends before numba and its cached code are loaded (half a second)."""
 
-COMPILE_FROM_NODES = 100_000
-"""Below this an interpreted run ends before numba and its cached code are loaded (a third of a second)."""
+WITH_NUMBA_FROM_NODES = 20_000
+"""The same where something else has loaded numba."""
 
 NEVER_PS = 2**62
 """Later than any event."""
@@ -34,7 +34,9 @@ OWN_PS = -2
 
 FINISHED, ASKING, HORIZON = 0, 1, 2
 """Why `advance` returned: no events are left; `asked` holds questions; the next event lies at or past the
-horizon."""
+horizon, or the marked node has ended."""
+
+NO_MARK = -1
 
 SEQUENCE, ENDED, ASKED, NOW_PS, QUEUED, ORDERED = 0, 1, 2, 3, 4, 5
 """Places in `State.counters`."""
@@ -101,8 +103,10 @@ class State(NamedTuple):
     """int64[N], -1 until a node ends."""
 
 
-def advance(state: State, horizon_ps: int) -> int:
+def advance(state: State, horizon_ps: int, mark: int) -> int:
     """Process events in the order of (time, sequence) until one of the reasons above to return.
+
+    `mark` is a node after whose end to return, or NO_MARK.
 
     Each end of a node, one by one: free its lane; count down its children; those without parents left join
     their lane's heap, or start if they occupy none; lanes that are free take their lowest node. What starts
@@ -177,6 +181,8 @@ def advance(state: State, horizon_ps: int) -> int:
             node = members[position] if event >= node_count else event
             ends_ps[node] = now_ps
             ended += 1
+            if node == mark:
+                horizon_ps = 0
             touched_count = 0
             starting_count = 0
             lane = lanes[node]
@@ -292,27 +298,21 @@ def advance(state: State, horizon_ps: int) -> int:
 
 
 @cache
-def compiled() -> Callable[[State, int], int]:
-    """`advance` compiled by numba; kept on disk, so that only the first run on a computer compiles."""
-    import numba
-
-    try:
-        loop = numba.njit(cache=True)(advance)
-    except RuntimeError:  # neither this folder nor the user's cache can be written to
-        loop = numba.njit(advance)
-    if not _is_cached(loop):
-        log.info("compiling the replay loop (only this first time, about 5 s) ...")
+def compiled() -> Callable[[State, int, int], int]:
+    """`advance` compiled by numba."""
+    loop = jit.compiled(advance)
+    jit.announce(loop, "the replay loop")
     return loop
 
 
-def _is_cached(loop: Any) -> bool:
-    """Whether numba has an index of compiled code for this very file."""
-    try:
-        index = os.path.join(loop._cache.cache_path, loop._cache._cache_file._index_name)
-        with open(index, "rb"):
-            return True
-    except (AttributeError, OSError):
-        return False
+class Watch(Protocol):
+    """Stops the loop at nodes of its choice and looks at the state."""
+
+    mark: int
+    """The next one, or NO_MARK."""
+
+    def look(self, state: State) -> None:
+        """The mark has ended: choose another. May change the state."""
 
 
 class SharedNetwork(Protocol):
@@ -334,18 +334,20 @@ def run(
     network: SharedNetwork | None = None,
     cost_collective: Callable[[int, int], int] | None = None,
     is_compiled: bool | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Ints, Ints]:
     """Replay to the end and return the starts and ends of all N nodes, int64 ps; -1 is never.
 
     `network` carries the nodes whose duration is -1; `cost_collective(collective, last_arrival_ps)` says in
-    ps how long a collective of cost -1 takes. By default the loop is compiled if that pays. `state` holds
-    arrays, and isn't to be used again.
+    ps how long a collective of cost -1 takes. By default the loop is compiled if that pays. `watch` may look
+    on where no network is. `state` holds arrays, and isn't to be used again.
     """
     if is_compiled is None:
-        is_compiled = len(state.roles) >= COMPILE_FROM_NODES
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        least = WITH_NUMBA_FROM_NODES if jit.is_loaded() else COMPILE_FROM_NODES
+        is_compiled = len(state.roles) >= least
+    if jit.is_off():
         is_compiled = False
-    loop: Callable[[State, int], int] = advance
+    loop: Callable[[State, int, int], int] = advance
     if is_compiled:
         loop = compiled()
     else:
@@ -362,7 +364,7 @@ def run(
     while True:
         # The loop ends a tick that it has begun, or was given nodes of, before the network goes on with it.
         horizon_ps = max(network.next_ps(), tick_ps + 1) if network else NEVER_PS
-        reason = loop(state, horizon_ps)
+        reason = loop(state, horizon_ps, NO_MARK if watch is None else watch.mark)
         if reason == ASKING:
             now_ps = tick_ps = int(counters[NOW_PS])
             for i in range(counters[ASKED]):
@@ -379,6 +381,8 @@ def run(
                 answer(time_ps, counters[SEQUENCE], event)
                 counters[SEQUENCE] += 1
                 tick_ps = time_ps
+        elif watch is not None and reason == HORIZON:
+            watch.look(state)
         else:
             break
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # The repository's folders are the installed package's subpackages; found from the root they would be
 # second, separate packages called `proto`, `traces`, …
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests leave the user's cache alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHAKRASIM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def shared_folder() -> Path:

@@ -16,11 +16,17 @@ from google.protobuf.message import DecodeError
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, frame_records, split_records
+from chakrasim.traces import jit
 from chakrasim.traces.decode import attributes_of, declared_groups, graph_from_messages
+from chakrasim.traces.decode_bytes import graph_from_bytes
 from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 
+COMPILE_FROM_BYTES = 2_000_000
+"""Below this a file is read by way of protobuf's objects before numba is loaded."""
+WITH_NUMBA_FROM_BYTES = 100_000
+"""The same where something else has loaded numba."""
 GZIP_MAGIC = b"\x1f\x8b"
 FEEDER_JSON = (
     "read from feeder JSON (workload_graph), MLCommons' form for its JSON feeder, which has no "
@@ -86,6 +92,12 @@ def read_graph(
         alike = _find_alike(data, seen)
         if alike is not None:
             return _with_metadata_of(data, alike, rank if rank is not None else rank_in_name(path))
+        if len(data) >= (WITH_NUMBA_FROM_BYTES if jit.is_loaded() else COMPILE_FROM_BYTES):
+            fast = graph_from_bytes(data, rank if rank is not None else rank_in_name(path))
+            if fast is not None:
+                if drop_unknown_dependencies:
+                    fast = replace(fast, records=None)
+                return _remember(fast, data, seen)
         metadata, nodes, spans = _parse_records(data, path)
 
         def read_node(position: int) -> Any:
@@ -109,6 +121,10 @@ def read_graph(
         records=None if drop_unknown_dependencies else records,
         drop_unknown_dependencies=drop_unknown_dependencies,
     )
+    return _remember(graph, data, seen)
+
+
+def _remember(graph: ExecutionGraph, data: bytes, seen: dict[bytes, ExecutionGraph] | None) -> ExecutionGraph:
     if seen is not None and _is_same_for_all_ranks(graph):
         seen[_nodes_digest(data)] = graph
     return graph

@@ -1,0 +1,145 @@
+"""The cache of columns: what is in it is right, or isn't used."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chakrasim.traces import column_cache, io, jit
+from chakrasim.traces.column_cache import Columns
+from chakrasim.traces.encode import encode_graph
+from chakrasim.traces.testing import graph
+
+WRITER = """
+import sys
+import numpy as np
+from chakrasim.traces.column_cache import Columns, store
+arrays = {"a": np.arange(2_000_000), "b": np.ones(1000, dtype=np.int8)}
+print("ready", flush=True)
+while True:
+    store("entry", Columns(arrays, {"names": ["x", "y"]}))
+"""
+
+
+def columns() -> Columns:
+    arrays = {"a": np.arange(5), "b": np.array([True, False]), "none": np.empty(0, dtype=np.int32)}
+    return Columns(arrays, {"names": ["größe", ""]})
+
+
+def assert_same(found: Columns | None, expected: Columns) -> None:
+    assert found is not None
+    assert found.texts == expected.texts
+    assert list(found.arrays) == list(expected.arrays)
+    for name, array in expected.arrays.items():
+        assert found.arrays[name].dtype == array.dtype
+        assert np.array_equal(found.arrays[name], array)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(column_cache.VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_what_was_stored_is_loaded(folder: Path) -> None:
+    assert column_cache.load("entry") is None
+    column_cache.store("entry", columns())
+    assert_same(column_cache.load("entry"), columns())
+    assert [path.name for path in folder.iterdir()] == ["entry.columns"]
+
+
+def test_every_damage_is_seen(folder: Path) -> None:
+    column_cache.store("entry", columns())
+    path = folder / "entry.columns"
+    whole = path.read_bytes()
+    damaged = [whole[:end] for end in range(0, len(whole), 7)]
+    damaged += [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(0, len(whole), 5)]
+    damaged += [whole + b"\0", b"something else"]
+    for content in damaged:
+        path.write_bytes(content)
+        assert column_cache.load("entry") is None
+        assert not path.exists()  # and it isn't looked at again
+
+
+def test_a_writer_killed_at_any_time_leaves_whole_entries(folder: Path) -> None:
+    expected = {"a": np.arange(2_000_000), "b": np.ones(1000, dtype=np.int8)}
+    random = np.random.default_rng(0)
+    found = 0
+    for delay_s in random.uniform(0, 0.15, 12):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(delay_s)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        # a whole entry, of this writer or an earlier one; or none, where the first was killed too early
+        entry = column_cache.load("entry")
+        if entry is not None:
+            assert_same(entry, Columns(expected, {"names": ["x", "y"]}))
+            found += 1
+    assert found
+    for path in folder.glob(".*.part"):
+        os.utime(path, (0, 0))
+    column_cache.store("other", columns())
+    assert not list(folder.glob(".*.part"))  # what the killed ones left goes in time
+
+
+def test_writers_at_the_same_time_dont_disturb_each_other(folder: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: column_cache.store("entry", columns()), range(64)))
+    assert_same(column_cache.load("entry"), columns())
+    assert [path.name for path in folder.iterdir()] == ["entry.columns"]
+
+
+def test_entries_that_arent_used_make_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        column_cache.store(f"entry{number}", columns())
+        os.utime(folder / f"entry{number}.columns", (number, number))
+    column_cache.load("entry0")  # used again
+    size = (folder / "entry0.columns").stat().st_size
+    monkeypatch.setattr(column_cache, "MOST_BYTES", 3 * size)
+    column_cache.store("entry4", columns())
+    assert sorted(path.stem for path in folder.iterdir()) == ["entry0", "entry3", "entry4"]
+
+
+def test_it_can_be_turned_off_and_never_stops_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(column_cache.VARIABLE, "off")
+    column_cache.store("entry", columns())
+    assert column_cache.load("entry") is None
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(column_cache.VARIABLE, str(tmp_path / "file"))
+    column_cache.store("entry", columns())
+    assert column_cache.load("entry") is None
+
+
+@pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")
+def test_a_graph_is_the_same_from_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io, "COMPILE_FROM_BYTES", 1)
+    monkeypatch.setattr(io, "WITH_NUMBA_FROM_BYTES", 1)
+    path = tmp_path / "w.0.et"
+    path.write_bytes(encode_graph(graph("a:10 -> b:5@stream7, a -> c:7")))
+    first = io.read_graph(path)
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setattr("chakrasim.traces.decode_bytes.read_columns", None)  # what reads the file's nodes
+    again = io.read_graph(path)
+    assert again.names == first.names
+    assert np.array_equal(again.durations_ps, first.durations_ps)
+    assert again.attributes(1) == first.attributes(1)
+    # another file of the same name, and the same file as another rank's, are other entries
+    monkeypatch.undo()
+    monkeypatch.setenv(column_cache.VARIABLE, str(folder))
+    monkeypatch.setattr(io, "COMPILE_FROM_BYTES", 1)
+    path.write_bytes(encode_graph(graph("a:10 -> b:6@stream7, a -> c:7")))
+    assert io.read_graph(path).durations_ps.tolist() != first.durations_ps.tolist()
+    assert column_cache.key(b"x", 0) != column_cache.key(b"x", 1)

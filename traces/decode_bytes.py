@@ -1,0 +1,182 @@
+"""A graph from the columns that `wire.py` reads: what `decode.py` makes of the same file, without objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from chakrasim.proto import execution_graph_pb2 as schema
+from chakrasim.proto.framing import FramingError, split_records
+from chakrasim.traces import column_cache
+from chakrasim.traces.attributes import Entries, RecordAttributes
+from chakrasim.traces.builder import csr_edges
+from chakrasim.traces.column_cache import Columns
+from chakrasim.traces.decode import attributes_of, stated_groups
+from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph, NodeKind
+from chakrasim.traces.memory import MEMORY
+from chakrasim.traces.wire import INTEGERS, WORDS
+from chakrasim.traces.wire_columns import Nodes, read_columns, strings
+
+_MOST_WORDS = 128
+_TABLES = {
+    "names": "name",
+    "group_names": "pg_name",
+    "lane_names": "lane",
+    "dtypes": "dtype",
+    "op_kinds": "op_kind",
+}
+"""Tables of strings, and the attributes that they are of."""
+
+
+def graph_from_bytes(data: bytes, rank: int | None) -> ExecutionGraph | None:
+    """The graph in a file's bytes; None where `graph_from_messages` has to read it, or to say what is wrong.
+
+    Without a rank it is the metadata's. The columns are taken from the cache, and put there, if that isn't
+    off (`column_cache.py`). O(bytes + n log n).
+    """
+    try:
+        begin, end = next(split_records(data))
+        metadata = schema.GlobalMetadata.FromString(data[begin:end])
+    except (FramingError, StopIteration, DecodeError):
+        return None
+    if rank is None:
+        rank = next((a.int64_val for a in metadata.attr if a.name == "rank"), 0)
+    wants_more = any(attribute.name == MEMORY for attribute in metadata.attr)
+    key = column_cache.key(data, rank)
+    columns = column_cache.load(key)
+    if columns is None:
+        columns = _columns(data, end, rank, wants_more=wants_more)
+        if columns is None:
+            return None
+        column_cache.store(key, columns)
+    return _graph(columns, data, rank, attributes_of(metadata) | {"version": metadata.version}, wants_more)
+
+
+def _columns(data: bytes, begin: int, rank: int, *, wants_more: bool) -> Columns | None:
+    """The graph's columns and those of `_MORE`, in order of ids."""
+    nodes = read_columns(data, begin, rank, wants_more=wants_more)
+    if nodes is None:
+        return None
+    order = np.argsort(nodes.ids, kind="stable")
+    ids = nodes.ids[order]
+    if (ids[1:] == ids[:-1]).any():
+        return None
+    rows = np.empty(len(ids), dtype=np.int64)
+    rows[order] = np.arange(len(ids))
+    edges = _edges(nodes, ids, rows)
+    words = _words(data, nodes, order)
+    more = _more(data, nodes, rows)
+    if edges is None or words is None or more is None:
+        return None
+    numbers, names = words
+    integers = {name: column[order] for name, column in zip(INTEGERS, nodes.integers, strict=True)}
+    kinds, is_cpu = nodes.kinds[order], nodes.is_cpu[order]
+    comm_kinds = integers["comm_type"].astype(np.int8)
+    # The host's call around the real collective or message; see `graph_from_messages`.
+    is_call = is_cpu & (kinds >= NodeKind.SEND) & (comm_kinds < 0) & (integers["comm_size"] < 0)
+    kinds[is_call] = NodeKind.COMP
+    lane = 1 + WORDS.index("lane")
+    lanes = np.where(nodes.word_sizes[lane][order] == 0, NO_LANE, numbers["lane"])
+    is_named = nodes.word_starts[lane][order] >= 0
+    return Columns(
+        arrays={
+            "ids": ids,
+            "kinds": kinds,
+            "name_ids": numbers["name"].astype(np.int32),
+            "durations_ps": integers["duration_ps"],
+            "starts_ps": integers["start_ps"],
+            "ops": integers["num_ops"],
+            "tensor_bytes": integers["tensor_size"],
+            "comm_kinds": comm_kinds,
+            "comm_bytes": integers["comm_size"],
+            "group_ids": numbers["pg_name"].astype(np.int32),
+            "peers": nodes.peers[order],
+            "tags": integers["comm_tag"],
+            "lanes": np.where(is_named, lanes, DEFAULT_LANE).astype(np.int32),
+            "is_cpu": is_cpu,
+            "dtype_ids": numbers["dtype"].astype(np.int8),
+            "op_kind_ids": numbers["op_kind"].astype(np.int8),
+            "involved_dims": nodes.involved_dims[order],
+            "priorities": integers["comm_priority"],
+            "parent_offsets": edges[0],
+            "parents": edges[1],
+            "parent_is_control": edges[2],
+            "record_starts": nodes.starts[order],
+            "record_ends": nodes.ends[order],
+            "more_numbers": more[1],
+            "more_rows": more[2],
+            "more_values": more[3],
+        },
+        texts={**{name: names[word] for name, word in _TABLES.items()}, "more": more[0]},
+    )
+
+
+def _graph(
+    columns: Columns, data: bytes, rank: int, metadata: dict[str, Any], wants_more: bool
+) -> ExecutionGraph:
+    arrays: dict[str, Any] = dict(columns.arrays)
+    starts, ends = arrays.pop("record_starts"), arrays.pop("record_ends")
+    numbers, rows, values = (arrays.pop(f"more_{what}") for what in ("numbers", "rows", "values"))
+
+    def read(row: int) -> dict[str, Any]:
+        return attributes_of(schema.Node.FromString(data[starts[row] : ends[row]]))
+
+    tables: dict[str, Any] = {name: tuple(columns.texts[name]) for name in _TABLES}
+    more: Entries | None = None
+    if wants_more:
+        names = columns.texts["more"]
+        bounds = np.searchsorted(numbers, np.arange(len(names) + 1))
+        more = {
+            name: (rows[bounds[k] : bounds[k + 1]].tolist(), values[bounds[k] : bounds[k + 1]].tolist())
+            for k, name in enumerate(names)
+            if bounds[k] < bounds[k + 1]
+        }
+    return ExecutionGraph(
+        rank=rank,
+        groups=stated_groups(metadata.get("process_groups")),
+        metadata=metadata,
+        read_attributes=RecordAttributes(read, len(starts), more),
+        records=lambda: data,
+        **arrays,
+        **tables,
+    )
+
+
+def _edges(nodes: Nodes, ids: NDArray[np.uint64], rows: NDArray[np.int64]) -> Any:
+    """CSR edges; None where a parent isn't in the file."""
+    parents = np.searchsorted(ids, nodes.parents)
+    if len(parents) and (parents.max() >= len(ids) or (ids[parents] != nodes.parents).any()):
+        return None
+    return csr_edges(len(ids), rows[nodes.children], parents.astype(np.int64), nodes.is_control)
+
+
+def _words(data: bytes, nodes: Nodes, order: NDArray[np.int64]) -> Any:
+    """Numbers by row, and strings, of names and of `WORDS`; None for what `graph_from_messages` refuses."""
+    numbers, names = {}, {}
+    for place, what in enumerate(("name", *WORDS)):
+        starts, sizes = nodes.word_starts[place][order], nodes.word_sizes[place][order]
+        if what == "lane":
+            starts = np.where(sizes == 0, -1, starts)
+        try:
+            numbers[what], names[what] = strings(data, starts, sizes)
+        except UnicodeDecodeError:
+            return None
+        if what in ("dtype", "op_kind") and len(names[what]) > _MOST_WORDS:
+            return None
+    return numbers, names
+
+
+def _more(data: bytes, nodes: Nodes, rows: NDArray[np.int64]) -> Any:
+    """Names of further whole numbers; and sorted by those and rows, numbers of names, rows and values. None
+    where a node has two of one name."""
+    numbers, names = strings(data, nodes.more_starts, nodes.more_sizes)
+    of_rows = rows[nodes.more_nodes]
+    order = np.lexsort((of_rows, numbers))
+    numbers, of_rows = numbers[order], of_rows[order]
+    if ((numbers[1:] == numbers[:-1]) & (of_rows[1:] == of_rows[:-1])).any():
+        return None
+    is_whole = nodes.more_is_whole[order]
+    return names, numbers[is_whole], of_rows[is_whole], nodes.more_values[order][is_whole]

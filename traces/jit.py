@@ -1,0 +1,49 @@
+"""Functions compiled by numba, which is loaded only where it pays: that takes a third of a second."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+def is_off() -> bool:
+    """Whether the user wants nothing compiled, by numba's own variable."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+
+
+def is_loaded() -> bool:
+    """Whether numba is there already, so that using it costs next to nothing."""
+    return "numba" in sys.modules and not is_off()
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled at its first call; kept on disk, so that only a computer's first run compiles."""
+    import numba
+
+    dispatcher: Callable[..., Any]
+    try:
+        dispatcher = numba.njit(cache=True)(function)
+    except RuntimeError:  # neither the function's folder nor the user's cache can be written to
+        dispatcher = numba.njit(function)
+    return dispatcher
+
+
+def announce(dispatcher: Any, what: str) -> None:
+    """Say so, if the first call of a compiled function will compile it."""
+    if not _is_cached(dispatcher):
+        log.info("compiling %s (only this first time, about 5 s) ...", what)
+
+
+def _is_cached(dispatcher: Any) -> bool:
+    """Whether numba has an index of compiled code for this very file."""
+    try:
+        index = os.path.join(dispatcher._cache.cache_path, dispatcher._cache._cache_file._index_name)
+        with open(index, "rb"):
+            return True
+    except (AttributeError, OSError):
+        return False
