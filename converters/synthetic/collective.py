@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chakrasim.converters.synthetic.limits import compute_time_ps, require_bytes, require_least
+from chakrasim.converters.synthetic.limits import compute_time_ps, require_bytes, require_least, require_ranks
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.workload import Workload
@@ -25,6 +25,7 @@ def generate_collective(
     24
     """
     require_least(("size", size_bytes, 0), ("ranks", ranks, 1), ("repeat", repeat, 1))
+    require_ranks(ranks)
     require_bytes(size_bytes)
     compute_ps = compute_time_ps(compute_us)
     builder = GraphBuilder(0, metadata={"source": "chakrasim generate collective"})

@@ -11,12 +11,22 @@ MOST_NODES = 10**7
 MOST_OPS = 10**18
 """Of a kernel: what is beyond is a slip, too, and soon more than a column holds."""
 
+MOST_US = 10**12
+"""Of a node: eleven days."""
+MOST_RANKS = 1 << 20
+
 
 def require_least(*given: tuple[str, int, int]) -> None:
     """Raise ConfigError for the first (name, value, least) whose value is less."""
     for what, value, least in given:
         if value < least:
             raise ConfigError(f"{what} is {value}; expected {least} or more")
+
+
+def require_ranks(ranks: int) -> None:
+    """Raise ConfigError for a job that nobody has."""
+    if ranks > MOST_RANKS:
+        raise ConfigError(f"ranks is {ranks:,}; expected {MOST_RANKS:,} or less")
 
 
 def require_bytes(size: int) -> None:
@@ -42,6 +52,6 @@ def require_work(name: str, ops: int, size_bytes: int) -> None:
 
 def compute_time_ps(compute_us: float) -> int:
     """Raise ConfigError for a time that can't be."""
-    if not 0 <= compute_us < float("inf"):
-        raise ConfigError(f"the compute time is {compute_us} us; expected 0 or more")
+    if not 0 <= compute_us <= MOST_US:
+        raise ConfigError(f"the compute time is {compute_us} us; expected 0 to {MOST_US:,}")
     return us_to_ps(compute_us)

@@ -144,6 +144,9 @@ def replay(
         raise click.UsageError(f"{trace} is a trace, and --model makes one; give one of them")
     if len(machines) > 1:
         require_plain(timeline=timeline, by=by, critical_path=critical_path)
+    if transformer is not None and (compute == "measured" or network in ("measured", "recorded")):
+        option = "--compute measured" if compute == "measured" else f"--network {network}"
+        raise click.UsageError(f"nothing was recorded of a --model: {option} has no times to take")
     show_log()
     name = DEFAULT_TRACE if trace is None else trace
     if transformer is not None:

@@ -24,6 +24,7 @@ TRAINING_ONLY = (
     "schedule", "prefetch", "gradient_dtype", "recompute", "overlap_gradients", "bucket_mb", "frozen",
 )  # fmt: skip
 """Options that mean nothing in inference."""
+INFERENCE_ONLY = ("prompt", "decode", "cached")
 
 _count = click.IntRange(min=1)
 _natural = click.IntRange(min=0)
@@ -227,6 +228,8 @@ def _as_option(field: str, value: object) -> str:
     """A plan's field as it stands on the command line."""
     short = {"expert": "ep", "expert_tensor": "etp"} | {long: short for short, long in SHORT.items()}
     option = f"--{short.get(field, field).replace('_', '-')}"
+    if field == "sequence_parallel":
+        return option if value else f"--no{option[1:]}"
     if isinstance(value, bool):
         return option if value else f"leaving {option} out"
     return f"{option} {value}"
@@ -251,6 +254,12 @@ def _data_ranks(options: dict[str, Any]) -> int:
     return int(ranks // product)
 
 
+def is_given(option: str) -> bool:
+    """Whether the user gave the option of the command that runs."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def takes_transformer(*, is_required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--model` and the options of a plan; the command gets them as `transformer`, None without a model."""
 
@@ -259,16 +268,16 @@ def takes_transformer(*, is_required: bool) -> Callable[[Callable[..., Any]], Ca
         def with_transformer(*args: Any, model: str | None, **others: Any) -> Any:
             given = {name: others.pop(name) for name in OPTIONS}
             if model is None:
-                context = click.get_current_context()
                 for name in OPTIONS:
-                    source = context.get_parameter_source(name)
-                    if source is not None and source.name == "COMMANDLINE":
+                    if is_given(name):
                         raise click.UsageError(f"--{name.replace('_', '-')} is for a --model")
             transformer = None if model is None else Transformer(model, given)
+            given_zero = [name for name in INFERENCE_ONLY if is_given(name)]
+            if transformer is not None and not transformer.is_inference and given_zero:
+                raise click.UsageError(f"--{given_zero[0]} 0 leaves neither a prompt nor tokens to decode")
             if transformer is not None and transformer.is_inference:
                 for name in TRAINING_ONLY:
-                    source = click.get_current_context().get_parameter_source(name)
-                    if source is not None and source.name == "COMMANDLINE":
+                    if is_given(name):
                         raise click.UsageError(
                             f"--{name.replace('_', '-')} is for training; --prompt, --decode and --cached "
                             "are for inference"

@@ -16,6 +16,8 @@ from chakrasim.converters.synthetic.transformer.model import Experts, LatentAtte
 from chakrasim.converters.synthetic.yaml_files import read_mapping, require_known, shown
 from chakrasim.traces.errors import ConfigError, UnknownName
 
+MOST_LAYERS = 10_000
+"""What is beyond is a slip."""
 MOST = 10**8
 """Of any figure: what is beyond is a slip, and its operations would overflow."""
 PUBLISHED = (
@@ -105,8 +107,9 @@ def _value(kind: type[_Described], field: Field[Any], value: Any, place: str) ->
         return _described(LatentAttention, _mapping(value, where), where)
     if field.type == "int":
         least = 0 if field.name in MAY_BE_ZERO[kind] else 1
-        is_right = type(value) is int and least <= value <= MOST
-        expected = f"a whole number from {least} to {MOST:,}"
+        most = MOST_LAYERS if field.name == "layers" else MOST
+        is_right = type(value) is int and least <= value <= most
+        expected = f"a whole number from {least} to {most:,}"
     elif field.type == "bool":
         is_right, expected = isinstance(value, bool), "true or false"
     else:
@@ -128,6 +131,11 @@ def _check(model: Model, place: str) -> None:
     if experts is not None and experts.dense_layers > model.layers:
         raise ConfigError(
             f"{place}: experts: dense_layers is {experts.dense_layers}; the model has {model.layers} layers"
+        )
+    if model.learned_positions and model.sequence > model.learned_positions:
+        raise ConfigError(
+            f"{place}: sequence is {model.sequence}; expected no more than the {model.learned_positions} "
+            "learned_positions"
         )
     if model.ffn == 0 and (experts is None or experts.dense_layers):
         raise ConfigError(f"{place}: ffn is 0; expected the width of the layers that have no experts")

@@ -173,6 +173,14 @@ RULES = (
         ("sharding",),
     ),
     Rule(
+        lambda m, p: not m.learned_positions or _sequence(m, p) <= m.learned_positions,
+        lambda m, p: (
+            f"a sequence of {_sequence(m, p):,} tokens is longer than the {m.learned_positions:,} positions "
+            "that the model has learned"
+        ),
+        ("sequence",),
+    ),
+    Rule(
         lambda m, p: p.imbalance == 0 or m.experts is not None,
         lambda m, p: "the model has no experts that could be loaded unevenly",
         ("imbalance",),
@@ -218,7 +226,7 @@ def _check_values(plan: Plan) -> None:
         )
     if not 0 <= plan.imbalance <= 10:
         raise ConfigError(f"imbalance is {plan.imbalance}; expected 0 to 10")
-    if plan.bucket_MB <= 0:
+    if not 0 < plan.bucket_MB < float("inf"):
         raise ConfigError(f"bucket MB is {plan.bucket_MB}; expected more than 0")
     if plan.prefetch < 0:
         raise ConfigError(f"prefetch is {plan.prefetch}; expected 0 or more")
@@ -234,7 +242,7 @@ def _nearby(model: Model, plan: Plan, broken: Rule) -> tuple[str, object] | tupl
     keeps this one."""
     for rules in (RULES, (broken,)):
         for field in broken.fields:
-            for value in _candidates(plan, field):
+            for value in [model.learned_positions] if field == "sequence" else _candidates(plan, field):
                 other = replace(plan, **{field: value})  # type: ignore[arg-type]
                 if all(rule.holds(model, other) for rule in rules):
                     return field, value
