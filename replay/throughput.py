@@ -35,8 +35,10 @@ class Throughput:
 
     @property
     def utilisation(self) -> float | None:
-        """Share of the peak, 0 to 1."""
-        return None if self.peak_flops is None else self.model_flops / self.peak_flops
+        """Share of the peak, 0 to 1; None without a peak, and where it would be more: where times are scaled,
+        or sequences so long that pairs of tokens which a mask hides, and kernels skip, outweigh the rest."""
+        share = None if self.peak_flops is None else self.model_flops / self.peak_flops
+        return None if share is None or share > 1 else share
 
 
 def throughput(result: Result) -> Throughput | None:

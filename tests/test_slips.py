@@ -17,6 +17,20 @@ from chakrasim.replay.cli import main
             "replay --model gpt3-175b --tp 8 --sequence 4096",
             "2,048 positions that the model has learned; --sequence 2048",
         ),
+        ("replay --model llama3-8b --prefetch 3", "--prefetch changes nothing without --sharding zero3"),
+        (
+            "replay --model llama3-8b --node-ranks 8",
+            "--node-ranks changes nothing without a model with experts",
+        ),
+        (
+            "replay --model llama3-8b --overlap-tensor full",
+            "--overlap-tensor changes nothing without --tp above 1",
+        ),
+        (
+            "replay --model mixtral-8x7b --dp 8 --ep 8 --node-ranks 3",
+            "can't be cut into nodes of 3; --node-ranks 2",
+        ),
+        ("replay --model llama3-8b --prompt 128 --cp 2", "inference has no context 2; --cp 1 would work"),
         (
             "replay --model gpt3-175b --tp 8 --prompt 4096",
             "a sequence of 4,096 tokens is longer than the 2,048",

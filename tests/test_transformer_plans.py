@@ -38,7 +38,7 @@ SPARSE = replace(MODEL, name="s", experts=Experts(8, 2, 14336))
             "m: interleaving needs micro-batches in multiples of the 4 pipeline stages; there are 6; "
             "global-batch 4 would work",
         ),
-        (Plan(expert=2), "m: m has no experts to spread over 2 ranks; expert 1 would work"),
+        (Plan(expert=2), "m: the model has no experts to spread over 2 ranks; expert 1 would work"),
         (
             Plan(sequence_parallel=True),
             "m: sequence parallelism cuts the sequence over tensor ranks, of which there is 1; "
@@ -123,7 +123,7 @@ def test_experts_lie_on_neighbours() -> None:
     [
         (Plan(), Request(0, 0), "neither a prompt nor tokens to decode"),
         (Plan(), Request(16, 1, 16), "tokens are cached already, or a prompt is read"),
-        (Plan(context=2), Request(16, 1), "inference has no context 2; expected 1"),
+        (Plan(context=2), Request(16, 1), "inference has no context 2; context 1 would work"),
         (Plan(tensor=2, sequence_parallel=True), Request(16, 1), "can't be cut along the sequence"),
         (Plan(), Request(-1, 1), "can't be negative"),
     ],

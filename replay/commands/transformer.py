@@ -209,10 +209,13 @@ class Transformer:
             if not broken.field:
                 raise
             near = _as_option(broken.field, broken.value)
+            if self.is_inference and broken.field == "sequence":
+                near = f"{broken.value:,} tokens of --prompt, --decode and --cached together"
             raise ConfigError(f"{broken.message}; {near} would work") from None
 
     def _generate(self, *, all_ranks: bool) -> Workload:
         model, plan = self.read()
+        _require_effect(self.options, has_experts=model.experts is not None)
         if self.is_inference:
             from chakrasim.converters.synthetic.transformer.inference import Request, generate_inference
 
@@ -222,6 +225,22 @@ class Transformer:
         from chakrasim.converters.synthetic.transformer.training import generate_training
 
         return generate_training(model, plan, all_ranks=all_ranks)
+
+
+def _require_effect(options: dict[str, Any], *, has_experts: bool) -> None:
+    """Raise ConfigError for an option that the user gave and that changes nothing."""
+    is_inference = any(options[name] for name in INFERENCE_ONLY)
+    for name, needed, is_there in (
+        ("prefetch", "--sharding zero3", options["sharding"] == "zero3"),
+        ("overlap_tensor", "--tp above 1", options["tp"] > 1),
+        ("overlap_pipeline", "--pp above 1", options["pp"] > 1),
+        ("overlap_experts", "a model with experts", has_experts),
+        ("node_ranks", "a model with experts", has_experts),
+        ("seed", "--imbalance", options["imbalance"] > 0),
+        ("sequence", "training: --prompt, --decode and --cached say how long", not is_inference),
+    ):
+        if is_given(name) and not is_there:
+            raise ConfigError(f"--{name.replace('_', '-')} changes nothing without {needed}")
 
 
 def _as_option(field: str, value: object) -> str:

@@ -80,15 +80,16 @@ def step_operations(
     recompute: str = "none",
     *,
     skips_masked: bool = False,
+    is_frozen: bool = False,
 ) -> int:
     """Floating-point operations of the matrix products of a training step over so many sequences.
 
     A product of [m, k] and [k, n] has 2 m n k operations forward and twice as many backward. `sequence` is
     the length in tokens; None takes the model's. `recompute` is a plan's: `selective` does the attention's
     core (the products of queries with keys and of scores with values) again, `full` every layer, `alternate`
-    half of them, neither the output layer. Each query meets all keys of its sequence, s^2 pairs, as model
-    FLOPs are mostly reported; with `skips_masked` only those that the causal mask leaves, s^2 / 2, as fused
-    kernels do (Dao, FlashAttention-2, 2023).
+    half of them, neither the output layer. Weights that are frozen get no gradients. Each query meets all
+    keys of its sequence, s^2 pairs, as model FLOPs are mostly reported; with `skips_masked` only those that
+    the causal mask leaves, s^2 / 2, as fused kernels do (Dao, FlashAttention-2, 2023).
 
     For GPT this is 72 B s l h^2 (1 + s / 6h + V / 12lh), with full recomputation 96 B s l h^2 (1 + s / 6h +
     V / 16lh) (Narayanan et al., 2021, section 5.1, equation 3).
@@ -106,7 +107,8 @@ def step_operations(
     products = 2 * tokens * _layer_weights(model)
     output = 2 * tokens * model.vocabulary * model.hidden
     again = {"none": 0, "selective": core, "alternate": (core + products) // 2, "full": core + products}
-    return 3 * (core + products + output) + again[recompute]
+    per_product = 2 if is_frozen else 3
+    return 3 * core + per_product * (products + output) + again[recompute]
 
 
 def _dense_layers(model: Model) -> int:

@@ -15,7 +15,7 @@ from chakrasim.converters.synthetic.transformer.model import Model
 from chakrasim.converters.synthetic.transformer.passes import forward_pass
 from chakrasim.converters.synthetic.transformer.plan import Plan
 from chakrasim.converters.synthetic.transformer.ranks import spread
-from chakrasim.converters.synthetic.transformer.rules import check_plan
+from chakrasim.converters.synthetic.transformer.rules import BrokenRule, check_plan, shown
 from chakrasim.converters.synthetic.transformer.shape import Shape
 from chakrasim.converters.synthetic.transformer.stages import parameter_bytes, rank_parameters, stage_chunks
 from chakrasim.converters.synthetic.transformer.template import Assembly, Tables, Template
@@ -57,9 +57,8 @@ def generate_inference(model: Model, plan: Plan, request: Request, *, all_ranks:
         raise ConfigError("neither a prompt nor tokens to decode; expected one of them")
     for name, unused in (("context", 1), ("virtual_stages", 1), ("sharding", "none")):
         if getattr(plan, name) != unused:
-            raise ConfigError(
-                f"inference has no {name.replace('_', '-')} {getattr(plan, name)}; expected {unused}"
-            )
+            said = f"inference has no {shown(name)} {getattr(plan, name)}"
+            raise BrokenRule(f"{model.name}: {said}", name, unused)
     if plan.sequence_parallel and request.decode:
         raise ConfigError("a single token can't be cut along the sequence; expected no sequence parallelism")
     plan = replace(plan, sequence=request.cached + request.prompt + request.decode, schedule="gpipe")

@@ -136,7 +136,7 @@ RULES = (
     ),
     Rule(
         lambda m, p: m.experts is not None or (p.expert == 1 and p.expert_tensor == 1),
-        lambda m, p: f"{m.name} has no experts to spread over {max(p.expert, p.expert_tensor)} ranks",
+        lambda m, p: f"the model has no experts to spread over {max(p.expert, p.expert_tensor)} ranks",
         ("expert", "expert_tensor"),
     ),
     Rule(
@@ -184,6 +184,11 @@ RULES = (
         lambda m, p: p.imbalance == 0 or m.experts is not None,
         lambda m, p: "the model has no experts that could be loaded unevenly",
         ("imbalance",),
+    ),
+    Rule(
+        lambda m, p: not p.node_ranks or p.expert % p.node_ranks == 0 or p.node_ranks % p.expert == 0,
+        lambda m, p: f"{p.expert} ranks of experts can't be cut into nodes of {p.node_ranks}",
+        ("node_ranks",),
     ),
     Rule(
         lambda m, p: not p.drop_tokens or m.experts is not None,

@@ -84,7 +84,7 @@ def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -
         "memory": held,
         "step": {
             "tokens": plan.global_batch * sequence,
-            "model_operations": step_operations(model, plan.global_batch, sequence),
+            "model_operations": step_operations(model, plan.global_batch, sequence, is_frozen=plan.frozen),
             "dtype": plan.dtype,
         },
         "attribute_names": {"pass": list(PASS_NAMES)},
