@@ -10,6 +10,7 @@ from chakrasim.converters.synthetic.transformer import Model, Plan, generate_tra
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.replay.throughput import throughput
+from chakrasim.traces.edits.scale import Scales
 
 MODEL = Model("m", "made up", 8, 256, 8, 4, 32, 1024, True, 1024, False, 256)
 
@@ -45,3 +46,27 @@ def test_recomputing_is_no_use() -> None:
 def test_machines_without_a_peak_have_no_utilisation() -> None:
     result = simulate(generate_training(MODEL, Plan()), load_machine("ethernet-10g"), compute="roofline")
     assert result.to_json()["throughput"]["model_flops_utilisation"] is None
+
+
+def test_utilisation_is_a_share_or_nothing() -> None:
+    # times scaled to nearly nothing would make it more than the whole
+    result = simulate(
+        generate_training(MODEL, Plan()),
+        load_machine("dgx-a100"),
+        compute="roofline",
+        scales=Scales(device=1e-3, cpu=1e-3),
+    )
+    assert result.to_json()["throughput"]["model_flops_utilisation"] is None
+
+
+def test_frozen_weights_need_no_gradients() -> None:
+    machine = load_machine("dgx-a100")
+    plain, frozen = (
+        simulate(generate_training(MODEL, Plan(frozen=how)), machine, compute="roofline").to_json()
+        for how in (False, True)
+    )
+    operations = [
+        found["throughput"]["model_TFLOPs_per_rank"] * found["step_time_ns"] for found in (plain, frozen)
+    ]
+    weights = 8 * (256 * 24 * 32 + 3 * 256 * 1024) + 256 * 1024
+    assert operations[0] - operations[1] == pytest.approx(2 * weights * 256 * 1e-3, rel=1e-3)
