@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from chakrasim.replay.shared_network import SharedNetwork
 from chakrasim.traces import jit
 from chakrasim.traces.graph import Ints
 
@@ -297,6 +298,12 @@ def advance(state: State, horizon_ps: int, mark: int) -> int:
     return reason
 
 
+def compiles(node_count: int) -> bool:
+    """Whether it pays to compile the loop for so many nodes."""
+    least = WITH_NUMBA_FROM_NODES if jit.is_loaded() else COMPILE_FROM_NODES
+    return node_count >= least and not jit.is_off()
+
+
 @cache
 def compiled() -> Callable[[State, int, int], int]:
     """`advance` compiled by numba."""
@@ -310,22 +317,11 @@ class Watch(Protocol):
 
     mark: int
     """The next one, or NO_MARK."""
+    skipped: int
+    """Nodes that it has brought to their ends itself."""
 
     def look(self, state: State) -> None:
-        """The mark has ended: choose another. May change the state."""
-
-
-class SharedNetwork(Protocol):
-    """A network in which what happens depends on what else does: three verbs, driven by `run`."""
-
-    def start(self, now_ps: int, event: int, sequence: int) -> None:
-        """The node `event` starts, a send for example; lower sequences started before."""
-
-    def next_ps(self) -> int:
-        """When the next node ends, or something else happens, if no other starts before; or NEVER_PS."""
-
-    def advance(self, to_ps: int) -> list[tuple[int, int]]:
-        """Move to `next_ps()` and return (time_ps, event) of the nodes that ended, in their order."""
+        """The mark has ended: choose another. May change the state, which are arrays."""
 
 
 def run(
@@ -342,18 +338,23 @@ def run(
     ps how long a collective of cost -1 takes. By default the loop is compiled if that pays. `watch` may look
     on where no network is. `state` holds arrays, and isn't to be used again.
     """
+    node_count = len(state.roles)
+    may_compile = is_compiled is None and not jit.is_off()
     if is_compiled is None:
-        least = WITH_NUMBA_FROM_NODES if jit.is_loaded() else COMPILE_FROM_NODES
-        is_compiled = len(state.roles) >= least
+        is_compiled = compiles(node_count) and watch is None
     if jit.is_off():
         is_compiled = False
     loop: Callable[[State, int, int], int] = advance
+    arrays = state
     if is_compiled:
         loop = compiled()
+    elif watch is not None:
+        # Slower than lists by half, but the watch sees, and changes, the arrays themselves.
+        arrays = State(*(np.ascontiguousarray(column) for column in state))
+        state = State(*(memoryview(column) for column in arrays))
     else:
         state = State(*(column.tolist() for column in state))
     counters = state.counters
-    node_count = len(state.roles)
 
     def answer(time_ps: int, sequence: int, event: int) -> None:
         at = counters[QUEUED]
@@ -382,7 +383,15 @@ def run(
                 counters[SEQUENCE] += 1
                 tick_ps = time_ps
         elif watch is not None and reason == HORIZON:
-            watch.look(state)
+            watch.look(arrays)
+            left = node_count - counters[ENDED]
+            is_slow = watch.mark == NO_MARK or counters[ENDED] - watch.skipped > COMPILE_FROM_NODES
+            if may_compile and is_slow and compiles(left):
+                # What repeats has been skipped, or doesn't repeat in time.
+                loop, state, counters, watch = compiled(), arrays, arrays.counters, None
+            elif not is_compiled and watch.mark == NO_MARK and 4 * left > node_count:
+                state, watch = State(*(column.tolist() for column in arrays)), None
+                counters = state.counters
         else:
             break
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)

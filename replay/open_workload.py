@@ -174,14 +174,6 @@ def _may_be_json(file: Path) -> bool:
     return file.is_file() and file.name.endswith((".json", ".json.gz"))
 
 
-def default_compute(workload: Workload, otherwise: str) -> str:
-    """Which compute model is used where the user names none: the roofline where no time was recorded."""
-    graphs = workload.graphs.values()
-    has_times = any((graph.durations_ps[~graph.is_communication] > 0).any() for graph in graphs)
-    has_work = any((graph.ops > 0).any() for graph in graphs)
-    return "roofline" if has_work and not has_times and otherwise == "measured" else otherwise
-
-
 def self_check(workload: Workload) -> tuple[Fidelity, ...]:
     """How far a replay of an unchanged recording is from it; nothing for what wasn't recorded."""
     from chakrasim.replay.fidelity import compare, has_recording, replay_as_recorded

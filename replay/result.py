@@ -122,6 +122,8 @@ class Result:
     """What was assumed, for people."""
     has_meetings: bool = False
     """Whether recorded collectives and messages were split into waiting and transfer, see `meetings.py`."""
+    extrapolated: int = 0
+    """How many nodes weren't replayed, since what they belong to repeats exactly, see `repetition.py`."""
 
     @property
     def workload(self) -> Workload:

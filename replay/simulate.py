@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chakrasim.replay.compute import default_compute
 from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.kernel import run
 from chakrasim.replay.lower import lower
@@ -24,9 +25,9 @@ from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
     from chakrasim.replay.costs import Costs
-    from chakrasim.replay.kernel import SharedNetwork
     from chakrasim.replay.lower import Program
     from chakrasim.replay.machine import Machine
+    from chakrasim.replay.shared_network import SharedNetwork
     from chakrasim.traces.graph import Ints
     from chakrasim.traces.workload import Workload
 
@@ -48,20 +49,22 @@ class Prepared:
         self,
         machine: Machine,
         *,
-        compute: str = "measured",
+        compute: str | None = None,
         network: str = "analytical",
         scales: Scales = UNSCALED,
+        extrapolate: bool = True,
     ) -> Result:
         """As the function `simulate` on the workload."""
+        compute = compute or default_compute(self.workload, machine.compute)
         shares_links = needs_system(machine, network)
         blocks = None if shares_links else machine.blocks(self.workload.world_size)
         program = self._program(self.workload.complete_for(blocks))
         costs = cost(program, machine, compute, network, scales)
-        starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
+        starts_ps, ends_ps, notes, skipped = run_program(program, machine, network, costs, extrapolate)
         if costs.meetings is not None and (ends_ps < 0).any():
             # Clocks that are wrong after all, or edits, can make senders wait for each other.
             costs = replace(costs, meetings=None)
-            starts_ps, ends_ps, notes = run_program(program, machine, network, costs)
+            starts_ps, ends_ps, notes, skipped = run_program(program, machine, network, costs, extrapolate)
             if (ends_ps >= 0).all():
                 notes = (*notes, NOT_SPLIT)
         return Result(
@@ -73,6 +76,7 @@ class Prepared:
             ends_ps=ends_ps[: len(program)],
             notes=(*program.workload.notes, *costs.notes, *notes),
             has_meetings=costs.meetings is not None,
+            extrapolated=skipped,
         )
 
     def _program(self, workload: Workload) -> Program:
@@ -87,27 +91,33 @@ def simulate(
     workload: Workload,
     machine: Machine,
     *,
-    compute: str = "measured",
+    compute: str | None = None,
     network: str = "analytical",
     scales: Scales = UNSCALED,
+    extrapolate: bool = True,
 ) -> Result:
     """Replay a workload on a machine.
 
-    `compute` is one of `compute.COMPUTE`, `network` one of `costs.NETWORKS`, and `scales` multiplies
-    durations. The same arguments give the same result, to the picosecond.
+    `compute` is one of `compute.COMPUTE`; None takes what the machine's file says, but the roofline where no
+    time was recorded and nodes state operations. `network` is one of `costs.NETWORKS`, and `scales`
+    multiplies durations. The same arguments give the same result, to the picosecond.
+    `extrapolate` changes nothing of it: iterations that repeat exactly needn't all be replayed
+    (`repetition.py`).
 
     A replay that can't go on doesn't raise: `Result.deadlock` says who waits for what, and nodes that never
     ran have times of -1. Raises UnknownName for an unknown model, ConfigError for a machine that is too
     small.
     """
-    return Prepared(workload).simulate(machine, compute=compute, network=network, scales=scales)
+    return Prepared(workload).simulate(
+        machine, compute=compute, network=network, scales=scales, extrapolate=extrapolate
+    )
 
 
 def simulate_many(
     workload: Workload,
     machines: Iterable[Machine],
     *,
-    compute: str = "measured",
+    compute: str | None = None,
     network: str = "analytical",
     scales: Scales = UNSCALED,
 ) -> list[Result]:
@@ -122,9 +132,10 @@ def simulate_many(
 
 
 def run_program(
-    program: Program, machine: Machine, network: str, costs: Costs
-) -> tuple[Ints, Ints, tuple[str, ...]]:
-    """Starts and ends of all nodes, int64[N and the begins], and what the network had to assume.
+    program: Program, machine: Machine, network: str, costs: Costs, extrapolate: bool = True
+) -> tuple[Ints, Ints, tuple[str, ...], int]:
+    """Starts and ends of all nodes, int64[N and the begins], what the network had to assume, and how many
+    nodes were extrapolated.
 
     Where all ranks do the same, one of them is run.
     """
@@ -141,10 +152,16 @@ def run_program(
             shared = shared_network(of_one, machine, network, None)
             starts_ps, ends_ps = run(state, network=shared)
             starts_ps, ends_ps = (np.tile(column[: len(of_one)], ranks) for column in (starts_ps, ends_ps))
-            return starts_ps, ends_ps, _notes(shared)
+            return starts_ps, ends_ps, _notes(shared), 0
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     shared = shared_network(program, machine, network, costs.timers_ps)
-    return (*run(state, network=shared), _notes(shared))
+    watch = None
+    if extrapolate and shared is None:
+        from chakrasim.replay.repetition import watch_for
+
+        watch = watch_for(state, [len(graph) for graph in program.workload.graphs.values()])
+    starts_ps, ends_ps = run(state, network=shared, watch=watch)
+    return starts_ps, ends_ps, _notes(shared), 0 if watch is None else watch.finish()
 
 
 def _notes(network: SharedNetwork | None) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def test_measured_compute_takes_as_long_as_recorded() -> None:
 
 
 def test_compute_without_a_recorded_duration_is_noted() -> None:
-    result = simulate(alone({"ops": 1000}), machine())
+    result = simulate(alone({"ops": 1000}), machine(), compute="measured")
     assert result.ends_ps.tolist() == [0]
     assert "compute nodes without a recorded duration take no time" in result.notes[0]
 

@@ -60,7 +60,7 @@ class RecordAttributes:
 
     read: Callable[[int], dict[str, Any]]
     n: int
-    found: Entries | None = None
+    found: SparseColumns | None = None
     """Whole numbers of all rows, where they were collected on the way."""
 
     def __call__(self, row: int) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class RecordAttributes:
     def integers(self) -> SparseColumns:
         """Whole numbers of all rows. May parse the file's records, once, for all graphs that share them."""
         if self.found is not None:
-            return _packed(self.found)
+            return self.found
         return _integers((row, self.read(row)) for row in range(self.n))
 
 
@@ -157,10 +157,10 @@ def _integers(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> SparseColumns:
                 at, values = found.setdefault(name, ([], []))
                 at.append(row)
                 values.append(value)
-    return _packed(found)
+    return packed(found)
 
 
-def _packed(found: Entries) -> SparseColumns:
+def packed(found: Entries) -> SparseColumns:
     """Columns that take a fifth of the lists' memory; numbers that int64 can't hold stay as they are."""
     columns: SparseColumns = {}
     for name, (rows, values) in found.items():

@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import orjson
 from numpy.typing import NDArray
 
 VARIABLE = "CHAKRASIM_CACHE"
-FORMAT = b"chakrasim columns 1\n"
+FORMAT = b"chakrasim columns 4\n"
 """At the beginning of every entry; another number where what is parsed, or how it is kept, changes."""
 SUFFIX = ".columns"
 MOST_BYTES = 2_000_000_000
@@ -55,12 +57,10 @@ def folder() -> Path | None:
     return Path(base) / "chakrasim" / "columns"
 
 
-def key(data: bytes, rank: int) -> str:
-    """The name of the entry for a file with these bytes, read as that of a rank."""
-    digest = hashlib.blake2b(FORMAT, digest_size=20)
-    digest.update(b"%d %s\n" % (rank, (np.little_endian and b"<") or b">"))
-    digest.update(data)
-    return digest.hexdigest()
+def key(digest: bytes, *facts: int) -> str:
+    """The name of the entry for bytes with this digest, and for whatever else their columns depend on."""
+    stated = repr((FORMAT, sys.byteorder, digest, *facts)).encode()
+    return hashlib.blake2b(stated, digest_size=20).hexdigest()
 
 
 def load(name: str) -> Columns | None:
@@ -74,7 +74,8 @@ def load(name: str) -> Columns | None:
     except OSError:
         return None
     body = memoryview(content)[:-_DIGEST_BYTES]
-    if not content.startswith(FORMAT) or _digest(body) != content[-_DIGEST_BYTES:]:
+    digest = hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest()
+    if not content.startswith(FORMAT) or digest != content[-_DIGEST_BYTES:]:
         with contextlib.suppress(OSError):
             path.unlink()
         return None
@@ -83,12 +84,15 @@ def load(name: str) -> Columns | None:
     begin = len(FORMAT) + _LENGTH_BYTES
     length = int.from_bytes(content[len(FORMAT) : begin], "little")
     header = orjson.loads(body[begin : begin + length])
+    if header["name"] != name:
+        return None  # somebody renamed it
     position = begin + length
     arrays = {}
-    for column, dtype, count in header["arrays"]:
+    for column, dtype, n, kept in header["arrays"]:
         position += -position % 8
-        arrays[column] = np.frombuffer(content, dtype=dtype, count=count, offset=position)
-        position += arrays[column].nbytes
+        array = np.frombuffer(content, dtype=dtype, count=kept, offset=position)
+        position += array.nbytes
+        arrays[column] = array if kept == n else np.full(n, array[0])
     return Columns(arrays, header["texts"])
 
 
@@ -97,36 +101,46 @@ def store(name: str, columns: Columns) -> None:
     where = folder()
     if where is None:
         return
+    # Many columns say the same of all nodes, for example that nothing is known.
+    kept = {column: array[:1] if _is_one_value(array) else array for column, array in columns.arrays.items()}
     header = orjson.dumps(
         {
-            "arrays": [[column, array.dtype.str, len(array)] for column, array in columns.arrays.items()],
+            "name": name,
+            "arrays": [
+                [column, array.dtype.str, len(array), len(kept[column])]
+                for column, array in columns.arrays.items()
+            ],
             "texts": columns.texts,
         }
     )
-    content = bytearray(FORMAT)
-    content += len(header).to_bytes(_LENGTH_BYTES, "little")
-    content += header
-    for array in columns.arrays.values():
-        content += bytes(-len(content) % 8)
-        content += np.ascontiguousarray(array).data.cast("B") if len(array) else b""
-    content += _digest(content)
+    parts: list[Any] = [FORMAT, len(header).to_bytes(_LENGTH_BYTES, "little"), header]
+    size = sum(map(len, parts))
+    for array in kept.values():
+        parts += [bytes(-size % 8), np.ascontiguousarray(array).view(np.uint8)]
+        size += -size % 8 + array.nbytes
+    if size > MOST_BYTES:
+        return
     try:
         where.mkdir(parents=True, exist_ok=True)
-        _make_room(where, len(content))
-        _write(where, f"{name}{SUFFIX}", content)
+        _make_room(where, size)
+        _write(where, f"{name}{SUFFIX}", parts)
     except OSError:
         return
 
 
-def _digest(content: bytearray | memoryview) -> bytes:
-    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+def _is_one_value(array: NDArray[Any]) -> bool:
+    return len(array) > 1 and array[0] == array[-1] and bool((array == array[0]).all())
 
 
-def _write(where: Path, name: str, content: bytearray) -> None:
+def _write(where: Path, name: str, parts: Sequence[Any]) -> None:
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     descriptor, temporary = tempfile.mkstemp(dir=where, prefix=".", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            for part in parts:
+                digest.update(part)
+                file.write(part)
+            file.write(digest.digest())
         os.replace(temporary, where / name)
     except BaseException:
         os.unlink(temporary)

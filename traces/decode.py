@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chakrasim.proto import execution_graph_pb2 as schema
-from chakrasim.traces.attributes import Entries, RecordAttributes
+from chakrasim.traces.attributes import Entries, RecordAttributes, packed
 from chakrasim.traces.builder import StringTable, csr_edges
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, Defect, ExecutionGraph, NodeKind
 from chakrasim.traces.memory import MEMORY
@@ -31,6 +32,9 @@ _SMALL = {"comm_kinds": 127, "peers": 2**31 - 1}
 _BYTE_COLUMNS = ("kinds", "comm_kinds", "dtype_ids", "op_kind_ids")
 _DTYPES: dict[str, type[np.generic]] = {**dict.fromkeys(_BYTE_COLUMNS, np.int8), "is_cpu": np.bool_}
 _INT32_COLUMNS = ("name_ids", "group_ids", "peers", "lanes")
+NARROWED = ("tags", "involved_dims", "priorities")
+"""Columns of int64 that few nodes have, and then with small values: those of a graph that is read are int8 or
+int32 where that holds them, so that a node takes under 100 bytes."""
 _TABLES = {
     "pg_name": ("group_names", "group_ids"),
     "dtype": ("dtypes", "dtype_ids"),
@@ -151,6 +155,7 @@ def graph_from_messages(
     for name, values in columns.items():
         default = np.int32 if name in _INT32_COLUMNS else np.int64
         arrays[name] = np.array(values[:n], dtype=_DTYPES.get(name, default))
+    arrays |= {name: narrowed(arrays[name]) for name in NARROWED}
     file_metadata = attributes_of(metadata) | {"version": metadata.version}
     if dropped:
         file_metadata["dropped_dependencies"] = dropped
@@ -170,11 +175,23 @@ def graph_from_messages(
         metadata=file_metadata,
         defects=tuple(defects),
         read_attributes=RecordAttributes(
-            lambda row: attributes_of(reader(position_of_row[row])), n, integers
+            lambda row: attributes_of(reader(position_of_row[row])),
+            n,
+            None if integers is None else packed(integers),
         ),
         records=records,
         **arrays,
     )
+
+
+def narrowed(column: NDArray[np.int64]) -> NDArray[Any]:
+    """The column in the smallest of int8, int32 and int64 that holds it."""
+    least, most = int(column.min(initial=0)), int(column.max(initial=0))
+    for dtype in (np.int8, np.int32):
+        bounds = np.iinfo(dtype)
+        if bounds.min <= least and most <= bounds.max:
+            return column.astype(dtype)
+    return column
 
 
 def _first_of_each(sorted_ids: Any) -> Any:
@@ -298,7 +315,7 @@ def _shown(value: Any) -> str:
     return "a list" if not isinstance(value, int | float | str | bytes) else repr(value)
 
 
-def declared_groups(metadata: dict[str, Any], nodes: Sequence[Any]) -> dict[str, tuple[int, ...]]:
+def declared_groups(metadata: dict[str, Any], nodes: Iterable[Any]) -> dict[str, tuple[int, ...]]:
     """Process groups a trace declares: in its metadata (ours) or in `process_group:init` nodes.
 
     Those nodes hold the text of a list with one JSON string in it, written by PyTorch's host-trace
@@ -320,6 +337,10 @@ def stated_groups(text: Any) -> dict[str, tuple[int, ...]]:
     return {str(name): tuple(ranks) for name, ranks in content.items() if isinstance(ranks, list)}
 
 
+GROUPS_OBSERVED = "process_group:init"
+"""In the names of nodes in which PyTorch's host-trace observer lists process groups."""
+
+
 @dataclass(frozen=True)
 class ObservedGroup:
     """An entry of the list in a `process_group:init` node."""
@@ -335,7 +356,7 @@ class ObservedGroup:
 def observed_groups(nodes: Iterable[Any]) -> Iterator[ObservedGroup]:
     """The process groups that PyTorch's observer listed in a trace; entries that aren't such are left out."""
     for node in nodes:
-        if "process_group:init" not in node.name:
+        if GROUPS_OBSERVED not in node.name:
             continue
         entries = _json_or_none(node.inputs.values.strip()[2:-2])
         for entry in entries if isinstance(entries, list) else ():

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, split_records
 from chakrasim.traces import column_cache
-from chakrasim.traces.attributes import Entries, RecordAttributes
+from chakrasim.traces.attributes import RecordAttributes, SparseColumns
 from chakrasim.traces.builder import csr_edges
 from chakrasim.traces.column_cache import Columns
-from chakrasim.traces.decode import attributes_of, stated_groups
+from chakrasim.traces.decode import GROUPS_OBSERVED, attributes_of, declared_groups, narrowed
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph, NodeKind
 from chakrasim.traces.memory import MEMORY
 from chakrasim.traces.wire import INTEGERS, WORDS
@@ -31,11 +31,17 @@ _TABLES = {
 """Tables of strings, and the attributes that they are of."""
 
 
-def graph_from_bytes(data: bytes, rank: int | None) -> ExecutionGraph | None:
+def graph_from_bytes(
+    data: bytes,
+    rank: int | None,
+    digest: bytes | None = None,
+    *,
+    drop_unknown_dependencies: bool = False,
+) -> ExecutionGraph | None:
     """The graph in a file's bytes; None where `graph_from_messages` has to read it, or to say what is wrong.
 
-    Without a rank it is the metadata's. The columns are taken from the cache, and put there, if that isn't
-    off (`column_cache.py`). O(bytes + n log n).
+    Without a rank it is the metadata's. With a digest of all records but the first, the columns are taken
+    from the cache, and put there (`column_cache.py`). O(bytes + n log n).
     """
     try:
         begin, end = next(split_records(data))
@@ -45,18 +51,23 @@ def graph_from_bytes(data: bytes, rank: int | None) -> ExecutionGraph | None:
     if rank is None:
         rank = next((a.int64_val for a in metadata.attr if a.name == "rank"), 0)
     wants_more = any(attribute.name == MEMORY for attribute in metadata.attr)
-    key = column_cache.key(data, rank)
-    columns = column_cache.load(key)
+    # Where records begin depends on the end of the first one, too.
+    facts = end, rank, wants_more, drop_unknown_dependencies
+    key = None if digest is None else column_cache.key(digest, *facts)
+    columns = None if key is None else column_cache.load(key)
     if columns is None:
-        columns = _columns(data, end, rank, wants_more=wants_more)
+        columns = _columns(data, end, rank, wants_more, drop_unknown_dependencies)
         if columns is None:
             return None
-        column_cache.store(key, columns)
+        if key is not None:
+            column_cache.store(key, columns)
     return _graph(columns, data, rank, attributes_of(metadata) | {"version": metadata.version}, wants_more)
 
 
-def _columns(data: bytes, begin: int, rank: int, *, wants_more: bool) -> Columns | None:
-    """The graph's columns and those of `_MORE`, in order of ids."""
+def _columns(
+    data: bytes, begin: int, rank: int, wants_more: bool, drop_unknown_dependencies: bool
+) -> Columns | None:
+    """The graph's columns, those of further attributes and where records are, in order of ids."""
     nodes = read_columns(data, begin, rank, wants_more=wants_more)
     if nodes is None:
         return None
@@ -66,7 +77,7 @@ def _columns(data: bytes, begin: int, rank: int, *, wants_more: bool) -> Columns
         return None
     rows = np.empty(len(ids), dtype=np.int64)
     rows[order] = np.arange(len(ids))
-    edges = _edges(nodes, ids, rows)
+    edges = _edges(nodes, ids, rows, drop_unknown_dependencies)
     words = _words(data, nodes, order)
     more = _more(data, nodes, rows)
     if edges is None or words is None or more is None:
@@ -81,6 +92,7 @@ def _columns(data: bytes, begin: int, rank: int, *, wants_more: bool) -> Columns
     lane = 1 + WORDS.index("lane")
     lanes = np.where(nodes.word_sizes[lane][order] == 0, NO_LANE, numbers["lane"])
     is_named = nodes.word_starts[lane][order] >= 0
+    place = np.uint32 if len(data) < 2**32 else np.int64
     return Columns(
         arrays={
             "ids": ids,
@@ -94,18 +106,19 @@ def _columns(data: bytes, begin: int, rank: int, *, wants_more: bool) -> Columns
             "comm_bytes": integers["comm_size"],
             "group_ids": numbers["pg_name"].astype(np.int32),
             "peers": nodes.peers[order],
-            "tags": integers["comm_tag"],
+            "tags": narrowed(integers["comm_tag"]),
             "lanes": np.where(is_named, lanes, DEFAULT_LANE).astype(np.int32),
             "is_cpu": is_cpu,
             "dtype_ids": numbers["dtype"].astype(np.int8),
             "op_kind_ids": numbers["op_kind"].astype(np.int8),
-            "involved_dims": nodes.involved_dims[order],
-            "priorities": integers["comm_priority"],
+            "involved_dims": narrowed(nodes.involved_dims[order]),
+            "priorities": narrowed(integers["comm_priority"]),
             "parent_offsets": edges[0],
             "parents": edges[1],
             "parent_is_control": edges[2],
-            "record_starts": nodes.starts[order],
-            "record_ends": nodes.ends[order],
+            "dropped_dependencies": np.array([len(nodes.parents) - edges[3]]),
+            "record_starts": nodes.starts[order].astype(place),
+            "record_sizes": (nodes.ends - nodes.starts)[order].astype(place),
             "more_numbers": more[1],
             "more_rows": more[2],
             "more_values": more[3],
@@ -118,39 +131,51 @@ def _graph(
     columns: Columns, data: bytes, rank: int, metadata: dict[str, Any], wants_more: bool
 ) -> ExecutionGraph:
     arrays: dict[str, Any] = dict(columns.arrays)
-    starts, ends = arrays.pop("record_starts"), arrays.pop("record_ends")
+    starts, sizes = arrays.pop("record_starts"), arrays.pop("record_sizes")
+    if dropped := int(arrays.pop("dropped_dependencies")[0]):
+        metadata = metadata | {"dropped_dependencies": dropped}
     numbers, rows, values = (arrays.pop(f"more_{what}") for what in ("numbers", "rows", "values"))
 
-    def read(row: int) -> dict[str, Any]:
-        return attributes_of(schema.Node.FromString(data[starts[row] : ends[row]]))
+    def read_node(row: int) -> Any:
+        start = int(starts[row])
+        return schema.Node.FromString(data[start : start + int(sizes[row])])
 
+    observed: list[int] = []
+    if GROUPS_OBSERVED.encode() in data:
+        listed = [number for number, name in enumerate(columns.texts["names"]) if GROUPS_OBSERVED in name]
+        rows_listed = np.flatnonzero(np.isin(arrays["name_ids"], listed))
+        observed = rows_listed[np.argsort(starts[rows_listed])].tolist()  # in the order of the file
     tables: dict[str, Any] = {name: tuple(columns.texts[name]) for name in _TABLES}
-    more: Entries | None = None
+    more: SparseColumns | None = None
     if wants_more:
         names = columns.texts["more"]
         bounds = np.searchsorted(numbers, np.arange(len(names) + 1))
         more = {
-            name: (rows[bounds[k] : bounds[k + 1]].tolist(), values[bounds[k] : bounds[k + 1]].tolist())
+            name: (rows[bounds[k] : bounds[k + 1]], values[bounds[k] : bounds[k + 1]])
             for k, name in enumerate(names)
             if bounds[k] < bounds[k + 1]
         }
     return ExecutionGraph(
         rank=rank,
-        groups=stated_groups(metadata.get("process_groups")),
+        groups=declared_groups(metadata, map(read_node, observed)),
         metadata=metadata,
-        read_attributes=RecordAttributes(read, len(starts), more),
+        read_attributes=RecordAttributes(lambda row: attributes_of(read_node(row)), len(starts), more),
         records=lambda: data,
         **arrays,
         **tables,
     )
 
 
-def _edges(nodes: Nodes, ids: NDArray[np.uint64], rows: NDArray[np.int64]) -> Any:
-    """CSR edges; None where a parent isn't in the file."""
-    parents = np.searchsorted(ids, nodes.parents)
-    if len(parents) and (parents.max() >= len(ids) or (ids[parents] != nodes.parents).any()):
-        return None
-    return csr_edges(len(ids), rows[nodes.children], parents.astype(np.int64), nodes.is_control)
+def _edges(nodes: Nodes, ids: NDArray[np.uint64], rows: NDArray[np.int64], drops_unknown: bool) -> Any:
+    """CSR edges and how many parents are in the file; None where one isn't and may not be dropped."""
+    children, is_control = rows[nodes.children], nodes.is_control
+    parents = np.minimum(np.searchsorted(ids, nodes.parents), len(ids) - 1)
+    is_there = ids[parents] == nodes.parents
+    if not is_there.all():
+        if not drops_unknown:
+            return None
+        children, parents, is_control = children[is_there], parents[is_there], is_control[is_there]
+    return *csr_edges(len(ids), children, parents.astype(np.int64), is_control), len(parents)
 
 
 def _words(data: bytes, nodes: Nodes, order: NDArray[np.int64]) -> Any:
@@ -179,4 +204,4 @@ def _more(data: bytes, nodes: Nodes, rows: NDArray[np.int64]) -> Any:
     if ((numbers[1:] == numbers[:-1]) & (of_rows[1:] == of_rows[:-1])).any():
         return None
     is_whole = nodes.more_is_whole[order]
-    return names, numbers[is_whole], of_rows[is_whole], nodes.more_values[order][is_whole]
+    return names, numbers[is_whole], of_rows[is_whole].astype(np.int32), nodes.more_values[order][is_whole]

@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 
 
-def intern(data: Any, starts: Any, sizes: Any, table: Any, numbers: Any, firsts: Any) -> int:
-    """Number the strings in the order of their first use; how many there are.
+def intern(
+    data: Any, starts: Any, sizes: Any, table: Any, numbers: Any, firsts: Any, text: Any
+) -> tuple[int, int]:
+    """Number the strings in the order of their first use; how many there are, and the length of `text`.
 
     `table` int64[power of two, all -1] is scratch, `numbers` gets the number of each string or -1 where it
-    begins at -1, `firsts` where in `starts` each number was first used.
+    begins at -1, `firsts` where in `starts` each number was first used, `text` the strings one after the
+    other, each with a zero byte behind it.
     """
     mask = np.uint64(len(table) - 1)
-    found = 0
+    found, end = 0, 0
     for row in range(len(starts)):
         begin, size = starts[row], sizes[row]
         if begin < 0:
@@ -31,6 +34,11 @@ def intern(data: Any, starts: Any, sizes: Any, table: Any, numbers: Any, firsts:
                 firsts[found] = row
                 numbers[row] = found
                 found += 1
+                for position in range(begin, begin + size):
+                    text[end] = data[position]
+                    end += 1
+                text[end] = 0
+                end += 1
                 break
             first = firsts[other]
             is_same = sizes[first] == size
@@ -43,4 +51,4 @@ def intern(data: Any, starts: Any, sizes: Any, table: Any, numbers: Any, firsts:
                 numbers[row] = other
                 break
             place = (place + 1) & np.int64(mask)
-    return found
+    return found, end

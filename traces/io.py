@@ -17,7 +17,12 @@ from google.protobuf.message import DecodeError
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, frame_records, split_records
 from chakrasim.traces import jit
-from chakrasim.traces.decode import attributes_of, declared_groups, graph_from_messages
+from chakrasim.traces.decode import (
+    GROUPS_OBSERVED,
+    attributes_of,
+    declared_groups,
+    graph_from_messages,
+)
 from chakrasim.traces.decode_bytes import graph_from_bytes
 from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
@@ -88,16 +93,22 @@ def read_graph(
 
         def records() -> bytes:
             return frame_records(m.SerializeToString() for m in (metadata, *nodes))
+
+        digest = None
     else:
-        alike = _find_alike(data, seen)
-        if alike is not None:
-            return _with_metadata_of(data, alike, rank if rank is not None else rank_in_name(path))
-        if len(data) >= (WITH_NUMBA_FROM_BYTES if jit.is_loaded() else COMPILE_FROM_BYTES):
-            fast = graph_from_bytes(data, rank if rank is not None else rank_in_name(path))
+        stated = rank if rank is not None else rank_in_name(path)
+        is_large = len(data) >= (WITH_NUMBA_FROM_BYTES if jit.is_loaded() else COMPILE_FROM_BYTES)
+        digest = _nodes_digest(data) if seen is not None or is_large else None
+        if seen is not None and digest is not None and digest in seen:
+            alike = _with_metadata_of(data, seen[digest], stated)
+            if alike is not None:
+                return alike
+        if is_large and digest is not None and not _looks_like(data):
+            fast = graph_from_bytes(data, stated, digest, drop_unknown_dependencies=drop_unknown_dependencies)
             if fast is not None:
                 if drop_unknown_dependencies:
                     fast = replace(fast, records=None)
-                return _remember(fast, data, seen)
+                return _remember(fast, digest, seen)
         metadata, nodes, spans = _parse_records(data, path)
 
         def read_node(position: int) -> Any:
@@ -121,41 +132,41 @@ def read_graph(
         records=None if drop_unknown_dependencies else records,
         drop_unknown_dependencies=drop_unknown_dependencies,
     )
-    return _remember(graph, data, seen)
+    return _remember(graph, digest, seen)
 
 
-def _remember(graph: ExecutionGraph, data: bytes, seen: dict[bytes, ExecutionGraph] | None) -> ExecutionGraph:
-    if seen is not None and _is_same_for_all_ranks(graph):
-        seen[_nodes_digest(data)] = graph
+def _remember(
+    graph: ExecutionGraph, digest: bytes | None, seen: dict[bytes, ExecutionGraph] | None
+) -> ExecutionGraph:
+    if seen is not None and digest is not None and _is_same_for_all_ranks(graph):
+        seen[digest] = graph
     return graph
 
 
-def _nodes_digest(data: bytes) -> bytes:
-    """A digest of all records but the first."""
-    _, end = next(split_records(data))
-    return hashlib.blake2b(memoryview(data)[end:], digest_size=16).digest()
-
-
-def _find_alike(data: bytes, seen: dict[bytes, ExecutionGraph] | None) -> ExecutionGraph | None:
-    if not seen:
-        return None
+def _nodes_digest(data: bytes) -> bytes | None:
+    """A digest of all records but the first; None where that one isn't whole."""
     try:
-        return seen.get(_nodes_digest(data))
-    except (FramingError, StopIteration):
+        _, end = next(split_records(data))
+    except FramingError:
         return None  # told when the records are parsed
+    return hashlib.blake2b(memoryview(data)[end:], digest_size=16).digest()
 
 
 def _is_same_for_all_ranks(graph: ExecutionGraph) -> bool:
     """Whether the nodes would be decoded the same way for another rank."""
     is_message = (graph.kinds == NodeKind.SEND) | (graph.kinds == NodeKind.RECV)
-    declares_groups = any("process_group:init" in name for name in graph.names)
+    declares_groups = any(GROUPS_OBSERVED in name for name in graph.names)
     return not (is_message.any() or graph.defects or declares_groups)
 
 
-def _with_metadata_of(data: bytes, alike: ExecutionGraph, rank: int | None) -> ExecutionGraph:
-    """The graph whose nodes are those of `alike` and whose metadata are the file's own."""
+def _with_metadata_of(data: bytes, alike: ExecutionGraph, rank: int | None) -> ExecutionGraph | None:
+    """The graph whose nodes are those of `alike` and whose metadata are the file's own; None where those
+    can't be parsed."""
     start, end = next(split_records(data))
-    message = schema.GlobalMetadata.FromString(data[start:end])
+    try:
+        message = schema.GlobalMetadata.FromString(data[start:end])
+    except DecodeError:
+        return None
     metadata = attributes_of(message) | {"version": message.version}
     if rank is None:
         rank = int(metadata.get("rank", 0))

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +21,19 @@ def is_loaded() -> bool:
     return "numba" in sys.modules and not is_off()
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled at its first call; kept on disk, so that only a computer's first run compiles."""
+def compiled(function: Callable[..., Any], *, is_inlined: bool = False) -> Callable[..., Any]:
+    """The function compiled at its first call; kept on disk, so that only a computer's first run compiles.
+
+    While it runs, other threads do.
+    """
     import numba
 
+    inline: Literal["always", "never"] = "always" if is_inlined else "never"
     dispatcher: Callable[..., Any]
     try:
-        dispatcher = numba.njit(cache=True)(function)
+        dispatcher = numba.njit(cache=True, nogil=True, inline=inline)(function)
     except RuntimeError:  # neither the function's folder nor the user's cache can be written to
-        dispatcher = numba.njit(function)
+        dispatcher = numba.njit(nogil=True, inline=inline)(function)
     return dispatcher
 
 

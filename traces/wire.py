@@ -44,12 +44,24 @@ _NONE, _INTEGER, _BOOLEAN, _STRING, _BOOLEANS, _OTHER = 0, 1, 2, 3, 4, 5
 """What an attribute's value is."""
 
 
-HELPERS = ("_varint", "_short", "_skipped", "_is_ascii", "_is_input_output", "_known", "_mask")
-"""Functions here that others call."""
+HELPERS = (
+    *("_long", "_varint", "_long_short", "_short", "_skipped"),
+    *("_is_ascii", "_is_strings", "_known", "_mask"),
+)
+"""Functions here that others call, in an order in which they can be compiled."""
+INLINED = ("_varint", "_short")
+"""Those whose bodies stand in place of calls, which take longer than the first line of these."""
 
 
 def _varint(data: Any, at: int, end: int) -> tuple[Any, int]:
     """A varint's value, uint64, and where it ends; -1 where it doesn't."""
+    if at < end and data[at] < 0x80:
+        return np.uint64(data[at]), at + 1
+    return _long(data, at, end)
+
+
+def _long(data: Any, at: int, end: int) -> tuple[Any, int]:
+    """The same of any length."""
     value, shift = np.uint64(0), np.uint64(0)
     for position in range(10):
         if at >= end:
@@ -67,7 +79,14 @@ def _varint(data: Any, at: int, end: int) -> tuple[Any, int]:
 
 def _short(data: Any, at: int, end: int) -> tuple[Any, int]:
     """A varint that is a tag or a length: protobuf refuses those of over five bytes."""
-    value, stop = _varint(data, at, end)
+    if at < end and data[at] < 0x80:
+        return np.uint64(data[at]), at + 1
+    return _long_short(data, at, end)
+
+
+def _long_short(data: Any, at: int, end: int) -> tuple[Any, int]:
+    """The same of any length."""
+    value, stop = _long(data, at, end)
     return value, stop if stop - at <= 5 else -1
 
 
@@ -95,14 +114,14 @@ def _is_ascii(data: Any, at: int, end: int) -> bool:
     return True
 
 
-def _is_input_output(data: Any, at: int, end: int) -> bool:
-    """Whether an IOInfo message holds nothing but its three strings."""
+def _is_strings(data: Any, at: int, end: int, fields: int) -> bool:
+    """Whether a message (IOInfo, StringList) holds nothing but strings, in fields 1 to `fields`."""
     while at < end:
         tag, at = _short(data, at, end)
         if at < 0:
             return False
         field, wire = np.int64(tag >> np.uint64(3)), np.int64(tag & np.uint64(7))
-        if wire != 2 or field < 1 or field > 3:
+        if wire != 2 or field < 1 or field > fields:
             return False
         size, at = _short(data, at, end)
         if at < 0 or size > np.uint64(end - at):
@@ -131,7 +150,7 @@ def _known(data: Any, at: int, size: int, words: Any, offsets: Any) -> int:
 
 
 def _mask(data: Any, at: int, end: int) -> int:
-    """Bits of a BoolList that are set; -1 if all are, -2 for what can't be read."""
+    """Bits that are set in a list of varints; -1 if all are, -2 for what can't be read, -3 for over 62."""
     mask, place, is_all = 0, 0, True
     while at < end:
         tag, at = _short(data, at, end)
@@ -148,15 +167,17 @@ def _mask(data: Any, at: int, end: int) -> int:
         is_packed = tag & np.uint64(7) == np.uint64(2)
         while at < stop:
             value, at = _varint(data, at, stop)
-            if at < 0 or place > 61:
+            if at < 0:
                 return -2
             if value != np.uint64(0):
-                mask |= 1 << place
+                mask |= 1 << min(place, 62)
             else:
                 is_all = False
             place += 1
             if not is_packed:
                 break
+    if place > 62:
+        return -3
     return -1 if is_all else mask
 
 
@@ -194,12 +215,15 @@ def count(data: Any, at: int) -> tuple[int, int, int]:
     return nodes, edges, attributes
 
 
-def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, nodes: Any, wants_more: bool) -> int:
-    """Fill the columns; the number of further attributes found, or -1 for what isn't handled here."""
-    ids, starts, ends, kinds, is_cpu = nodes.ids, nodes.starts, nodes.ends, nodes.kinds, nodes.is_cpu
-    peers, involved_dims, integers = nodes.peers, nodes.involved_dims, nodes.integers
-    word_starts, word_sizes = nodes.word_starts, nodes.word_sizes
-    children, parents, is_control = nodes.children, nodes.parents, nodes.is_control
+def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, columns: Any, wants_more: bool) -> int:
+    """Fill the columns; the number of further attributes found, or -1 for what isn't handled here.
+
+    `columns` are those of `Nodes`, without its name: the index of numba's cache would look for the class,
+    even if an older version of this file has compiled something else.
+    """
+    ids, starts, ends, kinds, is_cpu, peers, involved_dims, integers = columns[:8]
+    word_starts, word_sizes, children, parents, is_control = columns[8:13]
+    more_nodes, more_starts, more_sizes, more_values, more_is_whole = columns[13:]
     edge, more, node, size = 0, 0, 0, len(data)
     while at < size:
         length, at = _varint(data, at, size)
@@ -259,7 +283,7 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, nodes: Any, wa
                 has_name = True
                 word_starts[0, node], word_sizes[0, node] = at, last - at
             elif field == 8 or field == 9:
-                if not _is_input_output(data, at, last):
+                if not _is_strings(data, at, last, 3):
                     return -1
             elif field == 10:
                 # one attribute: its name, and at most one value
@@ -301,19 +325,18 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, nodes: Any, wa
                                 return -1
                         elif field == 27:
                             what, number = _BOOLEAN, np.int64(value != np.uint64(0))
-                    elif field == 29:
-                        if wire != 2:
-                            return -1
+                    elif wire == 2:
                         length, begin = _varint(data, begin, at)
-                        what, string, string_size = _STRING, begin, at - begin
-                        if not _is_ascii(data, begin, at):
-                            return -1
-                    elif field == 28:
-                        if wire != 2:
-                            return -1
-                        length, begin = _varint(data, begin, at)
-                        what, number = _BOOLEANS, _mask(data, begin, at)
-                        if number == -2:
+                        is_sound = False
+                        if field == 29:
+                            what, string, string_size = _STRING, begin, at - begin
+                            is_sound = _is_ascii(data, begin, at)
+                        elif field == 30:
+                            what, is_sound = _OTHER, _is_strings(data, begin, at, 1)
+                        elif field == 28 or (field >= 8 and field <= 18 and field % 2 == 0):
+                            what, number = _BOOLEANS if field == 28 else _OTHER, _mask(data, begin, at)
+                            is_sound = number != -2
+                        if not is_sound:
                             return -1
                     elif (field == 3 and wire == 1) or (field == 5 and wire == 5):
                         what = _OTHER
@@ -324,9 +347,9 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, nodes: Any, wa
                 index = _known(data, name, name_size, words, offsets)
                 if index < 0:
                     if wants_more:
-                        nodes.more_nodes[more], nodes.more_values[more] = node, number
-                        nodes.more_is_whole[more] = what == _INTEGER
-                        nodes.more_starts[more], nodes.more_sizes[more] = name, name_size
+                        more_nodes[more], more_values[more] = node, number
+                        more_is_whole[more] = what == _INTEGER
+                        more_starts[more], more_sizes[more] = name, name_size
                         more += 1
                     continue
                 if (seen >> index) & 1:
@@ -334,7 +357,7 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, nodes: Any, wa
                 seen |= 1 << index
                 is_integer = what in (_INTEGER, _BOOLEAN)
                 if index == _DIMS:
-                    if what != _BOOLEANS:
+                    if what != _BOOLEANS or number == -3:
                         return -1
                     if number >= 0:
                         involved_dims[node] = number

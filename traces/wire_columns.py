@@ -50,7 +50,7 @@ class Compiled(NamedTuple):
 
     size: Callable[..., tuple[int, int, int]]
     fill: Callable[..., int]
-    intern: Callable[..., int]
+    intern: Callable[..., tuple[int, int]]
 
 
 @cache
@@ -59,7 +59,7 @@ def compiled() -> Compiled | None:
     if jit.is_off():
         return None
     for name in wire.HELPERS:  # as compiled functions call them
-        setattr(wire, name, jit.compiled(getattr(wire, name)))
+        setattr(wire, name, jit.compiled(getattr(wire, name), is_inlined=name in wire.INLINED))
     functions = Compiled(jit.compiled(wire.count), jit.compiled(wire.fill), jit.compiled(intern))
     jit.announce(functions.fill, "the reading of graphs")
     return functions
@@ -72,7 +72,7 @@ def read_columns(data: bytes, begin: int, rank: int, *, wants_more: bool) -> Nod
     too.
     """
     functions = compiled()
-    if functions is None or b"process_group:init" in data:
+    if functions is None:
         return None
     view = np.frombuffer(data, dtype=np.uint8)
     n, edges, attributes = functions.size(view, begin)
@@ -105,7 +105,7 @@ def read_columns(data: bytes, begin: int, rank: int, *, wants_more: bool) -> Nod
     words = "".join(KNOWN).encode()
     offsets = np.cumsum([0, *map(len, KNOWN)])
     found = functions.fill(
-        view, begin, rank, np.frombuffer(words, dtype=np.uint8), offsets, nodes, wants_more
+        view, begin, rank, np.frombuffer(words, dtype=np.uint8), offsets, tuple(nodes), wants_more
     )
     if found < 0:
         return None
@@ -129,7 +129,12 @@ def strings(
     assert functions is not None, "columns were read before"
     numbers, firsts = np.empty(len(starts), dtype=np.int64), np.empty(len(starts), dtype=np.int64)
     table = np.full(1 << int(2 * len(starts) + 1).bit_length(), -1, dtype=np.int64)
-    found = functions.intern(np.frombuffer(data, dtype=np.uint8), starts, sizes, table, numbers, firsts)
-    chosen = firsts[:found]
+    text = np.empty(sizes.sum() + len(sizes), dtype=np.uint8)
+    view = np.frombuffer(data, dtype=np.uint8)
+    found, end = functions.intern(view, starts, sizes, table, numbers, firsts, text)
+    names = text[:end].tobytes().decode().split("\0")[:-1]
+    if len(names) == found:
+        return numbers, names
+    chosen = firsts[:found]  # some have a zero byte in them
     bounds = zip(starts[chosen].tolist(), (starts + sizes)[chosen].tolist(), strict=True)
     return numbers, [data[begin:end].decode() for begin, end in bounds]

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chakrasim.replay.commands.common import EXIT_UNFINISHED
-from chakrasim.replay.report.jsontext import print_json
 from chakrasim.traces.errors import ChakrasimError, ConfigError
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
     from chakrasim.replay.progress import Report
-    from chakrasim.replay.report.many import Outcome
+    from chakrasim.replay.report.batch import Outcome
     from chakrasim.traces.edits.scale import Scales
     from chakrasim.traces.workload import Workload
 
@@ -34,6 +32,8 @@ def replay_on(
     network: str,
     scales: Scales,
     report: Report,
+    *,
+    extrapolate: bool = True,
 ) -> list[Outcome]:
     """Results by machine; `compute` has a model for each. What goes wrong on some of several machines stands
     in place of their results, what does on all is raised."""
@@ -45,7 +45,9 @@ def replay_on(
         if len(machines) > 1:
             report(number, len(machines), f"on {machine.name}")
         try:
-            result = prepared.simulate(machine, compute=model, network=network, scales=scales)
+            result = prepared.simulate(
+                machine, compute=model, network=network, scales=scales, extrapolate=extrapolate
+            )
             outcomes.append((machine.name, result))
         except ChakrasimError as error:
             if len(machines) == 1:
@@ -54,16 +56,3 @@ def replay_on(
     if all(isinstance(outcome, str) for _, outcome in outcomes):
         raise ConfigError("; ".join(f"{name}: {outcome}" for name, outcome in outcomes))
     return outcomes
-
-
-def show_many(ctx: click.Context, trace: str, outcomes: Sequence[Outcome], as_json: bool) -> None:
-    """Print the machines side by side; exits 1 if the replay ended in a deadlock on one."""
-    from chakrasim.replay.report.console import people_console
-    from chakrasim.replay.report.many import document, print_many
-
-    if as_json:
-        print_json(document(outcomes))
-    else:
-        print_many(people_console(), trace, outcomes)
-    if any(not isinstance(result, str) and result.deadlock is not None for _, result in outcomes):
-        ctx.exit(EXIT_UNFINISHED)

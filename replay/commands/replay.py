@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chakrasim.replay.commands.astra_sim import BACKENDS, AstraFiles, takes_astra_files
 from chakrasim.replay.commands.common import EXIT_UNFINISHED, converts_traces, mirror_option, reads_trace
 from chakrasim.replay.commands.edits import Edits, takes_edits
-from chakrasim.replay.commands.many import replay_on, require_plain, show_many
+from chakrasim.replay.commands.many import replay_on, require_plain
 from chakrasim.replay.commands.text import TextOptions, takes_text_options
 from chakrasim.replay.commands.transformer import DEFAULT_MACHINE as MODEL_MACHINE
 from chakrasim.replay.commands.transformer import Transformer, takes_transformer
@@ -19,8 +19,11 @@ from chakrasim.replay.report.jsontext import print_json
 from chakrasim.traces.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chakrasim.replay.fidelity import Fidelity
     from chakrasim.replay.machine import Machine
+    from chakrasim.replay.report.batch import Outcome
     from chakrasim.replay.result import Result
     from chakrasim.traces.workload import Workload
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     "  chakrasim replay graphs --astra-system system.json --astra-network network.yml\n"
     "  chakrasim replay --model llama3-70b --tp 8 --pp 4 --ranks 64 --machine hgx-h100\n"
     "  chakrasim replay --model llama3-8b --dp 8 --machine dgx-a100 --machine hgx-h100 --machine hgx-b200\n"
+    "  chakrasim replay sample:ddp_transformer --machine all\n"
 )
 @click.argument("trace", required=False)
 @click.option(
@@ -39,7 +43,8 @@ if TYPE_CHECKING:
     "machines",
     metavar="NAME|FILE",
     multiple=True,
-    help="See `chakrasim machines list`. With several, the workload is replayed on each.",
+    help="See `chakrasim machines list`. With several, the workload is replayed on each and times are "
+    "compared with the first; all: the whole catalogue.",
 )
 @click.option(
     "--compute",
@@ -71,6 +76,11 @@ if TYPE_CHECKING:
     help="Add up times, operations and bytes by a whole-number attribute of nodes, e.g. layer, pass.",
 )
 @click.option("--timeline", metavar="OUT", help="Write a Perfetto/Chrome trace; - for standard output.")
+@click.option(
+    "--no-extrapolate",
+    is_flag=True,
+    help="Replay iterations and layers one by one even where they repeat exactly; the result is the same.",
+)
 @takes_astra_files
 @click.option(
     "--astra-backend",
@@ -95,6 +105,7 @@ def replay(
     critical_path: bool,
     by: str | None,
     timeline: str | None,
+    no_extrapolate: bool,
     astra: AstraFiles,
     astra_backend: str | None,
     mirror: bool,
@@ -112,13 +123,11 @@ def replay(
     profiler trace or a folder of them, a text workload of ASTRA-sim 1.0, or sample:NAME. Without it, a
     bundled sample is replayed. Exits 1 if the replay ends in a deadlock.
     """
-    from dataclasses import replace
-
-    from chakrasim.replay.fidelity import doubt, is_doubtful
+    from chakrasim.replay.compute import default_compute
+    from chakrasim.replay.fidelity import is_doubtful
     from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
     from chakrasim.replay.open_workload import (
         DEFAULT_TRACE,
-        default_compute,
         default_network,
         open_workload,
         self_check,
@@ -142,6 +151,7 @@ def replay(
         )
     if transformer is not None and trace is not None:
         raise click.UsageError(f"{trace} is a trace, and --model makes one; give one of them")
+    machines = whole_catalogue(machines)
     if len(machines) > 1:
         require_plain(timeline=timeline, by=by, critical_path=critical_path)
     if transformer is not None and (compute == "measured" or network in ("measured", "recorded")):
@@ -200,19 +210,21 @@ def replay(
             model,
             join_scales(scales),
             report,
+            extrapolate=not no_extrapolate,
         )
+    made = edited.notes[len(workload.notes) :]
+    is_changed = bool(made or scales or mirror)
+    if is_doubtful(checks):
+        outcomes = [(machine, with_doubt(one, checks, is_changed)) for machine, one in outcomes]
     if len(outcomes) > 1:
-        show_many(ctx, name, outcomes, as_json)
+        outcomes = with_labels(outcomes, machines)
+        show_batch(name, outcomes, as_json, made, checks, is_changed=is_changed)
+        if any(not isinstance(one, str) and one.deadlock is not None for _, one in outcomes):
+            ctx.exit(EXIT_UNFINISHED)
         return
     result = outcomes[0][1]
     assert not isinstance(result, str), "what fails on the only machine is raised"
     is_default = network is None and astra_backend is None and not astra.is_given
-    made = edited.notes[len(workload.notes) :]
-    has_messages = any(graph.is_communication.any() for graph in edited.graphs.values())
-    as_recorded = result.compute == "measured" and (result.network == "measured" or not has_messages)
-    is_what_if = bool(made or scales or mirror) or not as_recorded
-    if is_what_if and is_doubtful(checks):
-        result = replace(result, notes=(doubt(checks), *result.notes))
     show_replay(
         result,
         name,
@@ -222,11 +234,45 @@ def replay(
         as_json,
         made,
         checks,
-        is_what_if=is_what_if,
+        is_what_if=is_what_if(result, is_changed),
         by=by,
     )
     if result.deadlock is not None:
         ctx.exit(EXIT_UNFINISHED)
+
+
+def whole_catalogue(machines: Sequence[str]) -> tuple[str, ...]:
+    """The machines' names, each `all` spelled out."""
+    from chakrasim.replay.machine import machine_names
+
+    return tuple(name for one in machines for name in (machine_names() if one == "all" else [one]))
+
+
+def with_labels(outcomes: Sequence[Outcome], machines: Sequence[str]) -> list[Outcome]:
+    """Machines of the same name are called as the user does, such as by their files."""
+    names = [name for name, _ in outcomes]
+    return [
+        (given if names.count(name) > 1 else name, one)
+        for (name, one), given in zip(outcomes, machines, strict=True)
+    ]
+
+
+def is_what_if(result: Result, is_changed: bool) -> bool:
+    """Whether this is another replay than that of the trace as it was recorded."""
+    has_messages = any(graph.is_communication.any() for graph in result.workload.graphs.values())
+    as_recorded = result.compute == "measured" and (result.network == "measured" or not has_messages)
+    return is_changed or not as_recorded
+
+
+def with_doubt(outcome: Result | str, checks: tuple[Fidelity, ...], is_changed: bool) -> Result | str:
+    """A what-if on a trace whose replay is doubtful notes that."""
+    from dataclasses import replace
+
+    from chakrasim.replay.fidelity import doubt
+
+    if isinstance(outcome, str) or not is_what_if(outcome, is_changed):
+        return outcome
+    return replace(outcome, notes=(doubt(checks), *outcome.notes))
 
 
 def require_all_of(workload: Workload, machine: Machine) -> None:
@@ -236,6 +282,38 @@ def require_all_of(workload: Workload, machine: Machine) -> None:
             f"{workload.name} has {workload.world_size} ranks, {machine.name} {machine.size}: "
             "ASTRA-sim's network file has to have as many as there are traces"
         )
+
+
+def document_of(result: Result, edits: tuple[str, ...], checks: tuple[Fidelity, ...]) -> dict[str, Any]:
+    """A result as JSON, with what was done to the workload and how its self-check went."""
+    from chakrasim.replay.report import fidelity
+
+    document = result.to_json()
+    if edits:
+        document["edits"] = list(edits)
+    if checks:
+        document["self_check"] = fidelity.document(checks)
+    return document
+
+
+def show_batch(
+    trace: str,
+    outcomes: Sequence[Outcome],
+    as_json: bool,
+    edits: tuple[str, ...],
+    checks: tuple[Fidelity, ...],
+    *,
+    is_changed: bool,
+) -> None:
+    """Print the results on several machines, side by side."""
+    from chakrasim.replay.report.batch import document, print_batch
+    from chakrasim.replay.report.console import people_console
+
+    if as_json:
+        print_json(document(outcomes, lambda result: document_of(result, edits, checks)))
+        return
+    are_what_ifs = any(not isinstance(one, str) and is_what_if(one, is_changed) for _, one in outcomes)
+    print_batch(people_console(), trace, outcomes, fidelity=checks, is_what_if=are_what_ifs)
 
 
 def show_replay(
@@ -271,13 +349,9 @@ def show_replay(
 
         parts = critical_path.parts(critical_path.critical_path(result))
     if as_json:
-        from chakrasim.replay.report import by_attribute, fidelity
+        from chakrasim.replay.report import by_attribute
 
-        document = result.to_json()
-        if edits:
-            document["edits"] = list(edits)
-        if checks:
-            document["self_check"] = fidelity.document(checks)
+        document = document_of(result, edits, checks)
         if parts is not None:
             document["critical_path"] = critical_path.document(parts)
         if grouped is not None:

@@ -15,8 +15,9 @@ from chakrasim.traces.errors import UnknownName
 if TYPE_CHECKING:
     from chakrasim.replay.machine import Machine
     from chakrasim.traces.graph import ExecutionGraph, Ints
+    from chakrasim.traces.workload import Workload
 
-__all__ = ["COMPUTE", "ComputeCost", "ComputeModel", "compute_model"]
+__all__ = ["COMPUTE", "ComputeCost", "ComputeModel", "compute_model", "default_compute"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +49,11 @@ def compute_model(name: str) -> ComputeModel:
         raise UnknownName("compute model", name, COMPUTE) from None
     model: ComputeModel = getattr(module, name)
     return model
+
+
+def default_compute(workload: Workload, otherwise: str) -> str:
+    """Which compute model is used where the user names none: the roofline where no time was recorded."""
+    graphs = workload.graphs.values()
+    has_times = any((graph.durations_ps[~graph.is_communication] > 0).any() for graph in graphs)
+    has_work = any((graph.ops > 0).any() for graph in graphs)
+    return "roofline" if has_work and not has_times and otherwise == "measured" else otherwise

@@ -56,7 +56,7 @@ class _Flow:
 
 
 class SharedPorts:
-    """A `kernel.SharedNetwork`. Deterministic: ties go by the sequence numbers of the sends."""
+    """A `SharedNetwork`. Deterministic: ties go by the sequence numbers of the sends."""
 
     def __init__(self, messages: dict[int, Message]) -> None:
         self.messages = messages

@@ -1,6 +1,6 @@
 """What the replay loop asks where collectives are scheduled, or messages share links or memory.
 
-A `kernel.SharedNetwork`: members of collectives, and where messages meet also sends and receives, and memory
+A `SharedNetwork`: members of collectives, and where messages meet also sends and receives, and memory
 nodes that share a link, are handed over when they start and handed back when they end.
 """
 

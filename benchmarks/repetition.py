@@ -1,0 +1,86 @@
+"""What it saves to skip iterations that repeat exactly: `python benchmarks/repetition.py`.
+
+A chain of 10^6 equal layers and a training step of 1,000 micro-batches, each replayed with and without; both
+must give the same times. Printed are the times of the replay alone, after everything has been costed, and of
+`simulate`, on loops that are interpreted and compiled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
+from chakrasim.replay.costs import cost
+from chakrasim.replay.kernel import State, run
+from chakrasim.replay.lower import Program, lower
+from chakrasim.replay.machine import Machine, load_machine
+from chakrasim.replay.repetition import repetition_in
+from chakrasim.traces import GraphBuilder, NodeKind, Workload
+from chakrasim.traces.edits.scale import Scales
+from chakrasim.traces.graph import Ints
+
+
+def chain(nodes: int) -> Workload:
+    """One node after the other, every fourth alike."""
+    builder = GraphBuilder(0)
+    last: list[int] = []
+    for index in range(nodes):
+        duration_ps = 1000 + index % 4
+        last = [builder.add(NodeKind.COMP, "layer", duration_ps=duration_ps, after=last)]
+    return Workload.from_graphs([builder.build()])
+
+
+def step(micro_batches: int, pipeline: int) -> Workload:
+    """A training step of a pipeline's stages."""
+    plan = Plan(pipeline=pipeline, data=2, global_batch=2 * micro_batches)
+    return generate_training(load_model("llama3-8b"), plan)
+
+
+def fresh(program: Program, machine: Machine) -> Callable[[], State]:
+    """Makes the same state again and again."""
+    compute = "roofline" if program.workload.graphs[0].ops.max() > 0 else "measured"
+    costs = cost(program, machine, compute, "analytical", Scales())
+    return partial(
+        program.state, costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings
+    )
+
+
+def timed(state: State, sizes: list[int], *, extrapolate: bool, is_compiled: bool) -> tuple[float, Ints, int]:
+    """Seconds, ends, and how many nodes were skipped."""
+    begun = time.perf_counter()
+    watch = repetition_in(state, sizes) if extrapolate else None
+    ends_ps = run(state, watch=watch, is_compiled=is_compiled)[1]
+    return time.perf_counter() - begun, ends_ps, 0 if watch is None else watch.skipped
+
+
+def main() -> None:
+    """Print a line for each workload and loop."""
+    machine = load_machine("hgx-h100")
+    shapes = {
+        "chain of 10^6 nodes": chain(10**6),
+        "1,000 micro-batches": step(1000, 1),
+        "1,000 micro-batches, 4 stages": step(1000, 4),
+    }
+    for name, workload in shapes.items():
+        program = lower(workload.complete_for(machine.blocks(workload.world_size)))
+        sizes = [len(graph) for graph in program.workload.graphs.values()]
+        make = fresh(program, machine)
+        run(make(), is_compiled=True)  # compiles
+        for is_compiled in (False, True):
+            plain_s, plain_ps, _ = timed(make(), sizes, extrapolate=False, is_compiled=is_compiled)
+            short_s, short_ps, skipped = timed(make(), sizes, extrapolate=True, is_compiled=is_compiled)
+            assert np.array_equal(plain_ps, short_ps), "skipping changes the result"
+            assert skipped > 0.8 * len(program), f"only {skipped} of {len(program)} nodes were skipped"
+            print(
+                f"{name}, {'compiled' if is_compiled else 'interpreted'}: {len(program):,} nodes, "
+                f"{skipped / len(program):.1%} of them skipped; {plain_s:.3f} s without, {short_s:.3f} with, "
+                f"{plain_s / short_s:.1f} times as fast"
+            )
+
+
+if __name__ == "__main__":
+    main()
