@@ -119,6 +119,7 @@ class ExecutionGraph:
     peers: Rows
     """Destination of a send, source of a receive, root of a rooted collective."""
     tags: Ints
+    """int8 or int32 in a graph that was read, if that holds them; `involved_dims` and `priorities`, too."""
     lanes: Rows
     """Index in `lane_names`, or `DEFAULT_LANE` or `NO_LANE`."""
     lane_names: tuple[str, ...]
