@@ -155,7 +155,7 @@ class Case:
         """Predicted over measured time, less 1."""
         machine = machine_with(self.machine, parameters)
         costs = cost(self.program, machine, "roofline", "analytical", UNSCALED)
-        _, ends_ps, _ = run_program(self.program, machine, "analytical", costs)
+        ends_ps = run_program(self.program, machine, "analytical", costs)[1]
         return float(ends_ps.max() / PS_PER_S / self.run.step_s - 1)
 
 

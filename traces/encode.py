@@ -8,7 +8,6 @@ order of `execution_graph.proto` and of this file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,10 +89,10 @@ def _spread(rows: NDArray[Any], texts: Sequence[bytes], n: int) -> list[bytes]:
     """`texts` in the given rows of n, nothing in the others."""
     if len(texts) == n:
         return list(texts)
-    out = [b""] * n
-    for row, text in zip(rows.tolist(), texts, strict=True):
-        out[row] = text
-    return out
+    out = np.full(n, b"", dtype=object)
+    out[rows] = np.array(texts, dtype=object)
+    spread: list[bytes] = out.tolist()
+    return spread
 
 
 def _chosen(index: NDArray[Any], table: Sequence[bytes]) -> list[bytes]:
@@ -142,14 +141,14 @@ def _dependencies(graph: ExecutionGraph) -> Iterator[list[bytes] | None]:
             continue
         tag = _tag(schema.Node, field, _LENGTH_DELIMITED)
         ids = _varints(graph.ids[graph.parents[chosen]])
-        rows, first = np.unique(child[chosen], return_index=True)
+        counts = np.bincount(child[chosen], minlength=n)
+        rows = np.flatnonzero(counts)
+        ends = np.cumsum(counts[rows])
         heads = [_sized(tag, b"\0" * size)[:-size] for size in range(1, 11)]
-        texts = []
-        for low, high in pairwise([*first.tolist(), len(ids)]):
-            if high == low + 1:
-                texts.append(heads[len(ids[low]) - 1] + ids[low])
-            else:
-                texts.append(_sized(tag, b"".join(ids[low:high])))
+        first = ids if len(ids) == len(rows) else [ids[low] for low in (ends - counts[rows]).tolist()]
+        texts = [heads[len(text) - 1] + text for text in first]
+        for k in np.flatnonzero(counts[rows] > 1).tolist():
+            texts[k] = _sized(tag, b"".join(ids[ends[k] - counts[rows[k]] : ends[k]]))
         yield _spread(rows, texts, n)
 
 

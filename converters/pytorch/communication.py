@@ -76,16 +76,19 @@ def describe(
     group: tuple[str | None, tuple[int, ...]] | None = None,
     kernels: KernelTable | None = None,
     batch: Sequence[Facts] = (),
+    facts: Facts | None = None,
 ) -> Communication:
     """Put together what is known of a kernel or job called `name` with arguments `own`.
 
     `around` lists what enclosed its launch, outermost first. A `group` that is known otherwise goes first.
-    `batch` holds what was issued before and launched together as this kernel. O(sources).
+    `batch` holds what was issued before and launched together as this kernel. `facts` are `facts_of` all
+    these, where the caller has them. O(sources).
     """
     around = list(around)
     is_foreign = not is_communication_kernel(name) and "Collective name" not in own
     row = kernels.match(name) if kernels is not None and is_foreign else None
-    facts = row.facts(name, around) if row else facts_of(name, own, around)
+    if row is not None or facts is None:
+        facts = row.facts(name, around) if row is not None else facts_of(name, own, around)
     result = Communication(is_custom=row is not None)
     if batch and facts.in_count < 0 and facts.kind in (None, batch[0].kind):
         facts = _joined(batch, result)

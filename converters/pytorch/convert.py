@@ -1,7 +1,7 @@
 """PyTorch profiler traces to a workload. Read this first: files → recordings → graphs → workload.
 
-1. `sniff`, `jsonfile`, `kineto`, `kineto_reader`: find the ranks' files and read them as columns;
-   `host_trace`, `link`: add what a host execution trace of the same run knows.
+1. `sniff`, `kineto`, `kineto_reader`: find the ranks' files and read them as columns, by `jsonfile` or, large
+   ones, by `scanned`; `host_trace`, `link`: add what a host execution trace of the same run knows.
 2. `host`: flatten each thread's nested operators and calls into pieces that tile its time.
 3. `device`, `synchronisation`, `gloo`: link works to launches, order streams, find who waits for whom.
 4. `communication`, `groups`, `names`: what each collective, send and receive is.
@@ -27,7 +27,7 @@ from chakrasim.converters.pytorch.groups import Groups, declarations
 from chakrasim.converters.pytorch.host_only import convert_host_traces
 from chakrasim.converters.pytorch.host_trace import read_host_trace
 from chakrasim.converters.pytorch.kineto import Recording
-from chakrasim.converters.pytorch.kineto_reader import read_recording
+from chakrasim.converters.pytorch.kineto_reader import read_all
 from chakrasim.converters.pytorch.link import Link, enrich, link_host_trace
 from chakrasim.converters.pytorch.nodes import thread_names
 from chakrasim.converters.pytorch.sniff import candidates, is_host_trace, is_profiler_file
@@ -75,9 +75,7 @@ def convert_pytorch(
     recordings: dict[int, Recording] = {}
     declared: dict[int, list[Mapping[str, Any]]] = {}
     links: dict[int, Link] = {}
-    for done, file in enumerate(files):
-        report(done, len(files), file.name)
-        recording = read_recording(file, describes=kernels.describes)
+    for file, recording in zip(files, read_all(files, kernels.describes, report), strict=True):
         rank = _rank(file, recording, ranks, is_alone=len(files) == 1)
         if rank in sources:
             raise TraceError(

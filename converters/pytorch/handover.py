@@ -38,8 +38,7 @@ class Handover:
 def find_handovers(recording: Recording, pieces: Pieces) -> list[Handover]:
     """Hand-overs from the busiest other thread to autograd's threads and back."""
     is_engine_name = np.array([name.startswith(_ENGINE) for name in recording.names], dtype=np.bool_)
-    events = np.unique(pieces.event[pieces.event != GAP])
-    events = events[~recording.host.is_call[events]]
+    events = np.flatnonzero(_is_listed(pieces.event, len(recording.host)) & ~recording.host.is_call)
     if not len(events):
         return []
     names = recording.host.name_id[events]
@@ -60,6 +59,13 @@ def find_handovers(recording: Recording, pieces: Pieces) -> list[Handover]:
         for gap in gaps.tolist()
         for handover in _take_over(recording, pieces, caller, int(engine), gap, is_engine_name)
     ]
+
+
+def _is_listed(rows: Ints, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """bool[count]: which rows are in a list that may hold GAP, too."""
+    found = np.zeros(count + 1, dtype=np.bool_)
+    found[rows] = True  # GAP, -1, is the last
+    return found[:-1]
 
 
 def _take_over(

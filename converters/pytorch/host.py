@@ -10,16 +10,14 @@ started before its launch call returned, or a wait that ended.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.converters.pytorch.kineto import HostEvents, Ints
+from chakrasim.converters.pytorch.nesting import nest
 
 GAP = -1
-_ROUNDING_NS = 2_000
-"""Neighbours may overlap by this much because their ends were rounded."""
 
 
 @dataclass
@@ -51,20 +49,17 @@ def lay_out(host: HostEvents, is_used: NDArray[np.bool_], threads: int, origin_n
     order = np.lexsort((np.arange(len(host)), -host.end_ns, host.start_ns, host.thread))
     rows = order[is_used[order]]
     thread, start, n = host.thread[rows], host.start_ns[rows], len(rows)
-    nested = _Nesting()
-    bounds = np.searchsorted(thread, np.arange(threads + 1)).tolist()
-    for low, high in pairwise(bounds):
-        nested.add(low, start[low:high].tolist(), host.end_ns[rows[low:high]].tolist())
-    parent, end = np.array(nested.parents, dtype=np.int64), np.array(nested.ends, dtype=np.int64)
+    bounds = np.searchsorted(thread, np.arange(threads + 1))
+    parent, depth, end, closed = nest(bounds, start, host.end_ns[rows])
     is_leaf = np.ones(len(host), dtype=np.bool_)
     is_leaf[rows[parent[parent >= 0]]] = False
     # Events are brackets: before the k-th opens, all but those around it have closed.
-    opens = 2 * np.arange(n) - np.array(nested.depths, dtype=np.int64)
+    opens = 2 * np.arange(n) - depth
     is_open = np.zeros(2 * n, dtype=np.bool_)
     is_open[opens] = True
     event = np.empty(2 * n, dtype=np.int64)
     event[opens] = np.arange(n)
-    event[~is_open] = nested.closed
+    event[~is_open] = closed
     time = np.where(is_open, start[event], end[event])
     # The stretch before a bracket belongs to what was open after the bracket before.
     innermost = np.where(is_open, event, parent[event])
@@ -79,44 +74,6 @@ def lay_out(host: HostEvents, is_used: NDArray[np.bool_], threads: int, origin_n
     owner = owner[is_kept]
     of_event = np.where(owner >= 0, rows[owner] if n else owner, GAP)
     return Pieces(thread[event[is_kept]], begin[is_kept], time[is_kept], of_event, is_leaf)
-
-
-class _Nesting:
-    """Which event stands in which, thread after thread; ends are shortened where events overlap otherwise."""
-
-    def __init__(self) -> None:
-        self.parents: list[int] = []
-        """The event around each, -1 for none."""
-        self.depths: list[int] = []
-        self.ends: list[int] = []
-        self.closed: list[int] = []
-        """All events in the order in which they end."""
-
-    def add(self, first: int, starts: list[int], ends: list[int]) -> None:
-        """One thread's events by start, outer before inner; `first` is the number of its first one."""
-        stack: list[int] = []
-        top_end = -1
-        parents, depths, closed = self.parents.append, self.depths.append, self.closed.append
-        for row, start in enumerate(starts):
-            end = ends[row]
-            while stack:
-                if top_end > start:
-                    if end <= top_end:
-                        break
-                    overlap = top_end - start
-                    if overlap > _ROUNDING_NS or overlap >= end - start:
-                        end = ends[row] = top_end
-                        break
-                    ends[stack[-1]] = start
-                closed(first + stack.pop())
-                top_end = ends[stack[-1]] if stack else -1
-            parents(first + stack[-1] if stack else -1)
-            depths(len(stack))
-            stack.append(row)
-            top_end = end
-        for row in reversed(stack):
-            closed(first + row)
-        self.ends += ends
 
 
 def cut(pieces: Pieces, threads: Ints, times_ns: Ints) -> Pieces:

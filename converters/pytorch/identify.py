@@ -14,7 +14,7 @@ from chakrasim.converters.pytorch.gloo import JobGroups
 from chakrasim.converters.pytorch.groups import Groups
 from chakrasim.converters.pytorch.kineto import KERNEL, Recording
 from chakrasim.converters.pytorch.names import is_communication_kernel
-from chakrasim.converters.pytorch.surroundings import Span, Surroundings
+from chakrasim.converters.pytorch.surroundings import Source, Span, Surroundings, told_by
 
 
 def find_communications(
@@ -47,21 +47,18 @@ def _of_kernels(
     )
     found = is_ours[device.name_id] & (device.kind == KERNEL)
     found[[row for row, own in device.arguments.items() if "Collective name" in own]] = True
-    rows = np.flatnonzero(found).tolist()
-    batches = find_batches(around, (int(works.launch[row]) for row in rows))
-    for row in rows:
-        launch = int(works.launch[row])
-        yield (
-            row,
-            describe(
-                names[device.name_id[row]],
-                device.arguments.get(row, {}),
-                around.of(launch),
-                groups,
-                kernels=kernels,
-                batch=batches.get(launch, ()),
-            ),
-        )
+    rows = np.flatnonzero(found)
+    launches = works.launch[rows].tolist()
+    batches = find_batches(around, launches)
+    known: dict[tuple[str, str, tuple[Source, ...]], Facts] = {}
+    for row, launch, name_id in zip(rows.tolist(), launches, device.name_id[rows].tolist(), strict=True):
+        name, own = names[name_id], device.arguments.get(row, {})
+        sources = tuple(around.of(launch))
+        # most kernels do what one before them did
+        key = name, told_by(own), sources
+        facts = known.get(key) or known.setdefault(key, facts_of(name, own, sources))
+        batch = batches.get(launch, ())
+        yield row, describe(name, own, sources, groups, kernels=kernels, batch=batch, facts=facts)
 
 
 def _of_jobs(

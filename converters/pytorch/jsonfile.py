@@ -37,7 +37,7 @@ _LAST_EVENT = re.compile(rb"\}\s*\](?=\s*(?:\}\s*\Z|,\s*\"))")
 _CLOSE_BORDERS = 8
 _MOST_TRIED = 100
 """Ends of lists of objects that are tried for the events' own."""
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def read_bytes(path: Path) -> bytes:
         raise TraceError(f"{path}: can't be read ({error.strerror or error})") from None
     if not data:
         raise TraceError(f"{path}: is empty; expected a PyTorch profiler trace (Kineto JSON)")
-    if data.startswith(_GZIP_MAGIC):
+    if data.startswith(GZIP_MAGIC):
         try:
             return gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:

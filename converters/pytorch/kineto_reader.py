@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from chakrasim.converters.pytorch.collected import Collected, whole
 from chakrasim.converters.pytorch.jsonfile import (
     NEVER_CUT,
     PIECE_BYTES,
@@ -22,346 +22,151 @@ from chakrasim.converters.pytorch.kineto import (
     KERNEL,
     MEMSET,
     SYNC_RECORD,
-    Annotation,
-    DeviceEvents,
-    HostEvents,
-    Ints,
     Recording,
-    SyncRecord,
 )
 from chakrasim.converters.pytorch.names import describes_communication
+from chakrasim.converters.pytorch.scanned import compiled, pays, scan_file
 from chakrasim.traces.errors import TraceError
 
-_STEP = "ProfilerStep"
 
+def read_recording(
+    path: Path,
+    *,
+    describes: Callable[[str], bool] = describes_communication,
+    is_scanned: bool | None = None,
+) -> Recording:
+    """Read one profiler trace, plain or gzipped. O(events): about 1 us each if it is scanned, else 2 us.
 
-def read_recording(path: Path, *, describes: Callable[[str], bool] = describes_communication) -> Recording:
-    """Read one profiler trace, plain or gzipped. O(events), about 2 us each.
-
-    Raises TraceError for what isn't complete JSON, isn't a profiler trace, has no events or impossible ones.
+    `describes` says of an operator's name whether its arguments are kept. Whether the text is scanned by
+    compiled code or parsed to objects (`scanned.py`) changes nothing but time and memory; by default it is
+    where that pays. Raises TraceError for what isn't complete JSON, isn't a profiler trace, has no events or
+    impossible ones.
     """
     with collector_paused():
+        if pays([path]) if is_scanned is None else is_scanned:
+            collected = Collected(str(path), describes)
+            header = scan_file(path, collected)
+            if header is not None:
+                return collected.finish(header)
         try:
             return _read(path, PIECE_BYTES, describes)
         except BrokenPiece:
             return _read(path, NEVER_CUT, describes)
 
 
+def read_all(
+    paths: Sequence[Path], describes: Callable[[str], bool], report: Callable[[int, int, str], None]
+) -> Iterator[Recording]:
+    """Read several traces; where they are scanned, on all cores. `report` gets files done, in all, at hand.
+
+    What is raised is what reading one file after the other would raise first.
+    """
+    is_scanned = pays(paths)
+    workers = min(len(paths), os.cpu_count() or 1) if is_scanned else 1
+    if workers < 2:
+        for done, path in enumerate(paths):
+            report(done, len(paths), path.name)
+            yield read_recording(path, describes=describes, is_scanned=is_scanned)
+        return
+    compiled()  # which threads must not do at once
+    # threads do: unpacking and scanning leave the interpreter to others
+    pool = ThreadPoolExecutor(workers)
+    try:
+        reading = [
+            pool.submit(read_recording, path, describes=describes, is_scanned=is_scanned) for path in paths
+        ]
+        for done, (path, future) in enumerate(zip(paths, reading, strict=True)):
+            report(done, len(paths), path.name)
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _read(path: Path, piece_bytes: int, describes: Callable[[str], bool]) -> Recording:
     header, pieces = read_document(path, piece_bytes)
-    reader = _Reader(str(path), describes)
+    collected = Collected(str(path), describes)
     for events in pieces:
-        reader.take(events)
-    return reader.finish(header)
+        _take(collected, events)
+    return collected.finish(header)
 
 
-class _Reader:
-    """Turns batches of events into columns, so that a large file's events never exist all at once."""
+def _take(collected: Collected, events: Iterable[Any]) -> None:
+    """Sort a batch of events into the columns."""
+    try:
+        _sort(collected, events)
+    except (TypeError, AttributeError) as error:  # a list or an object where a name or a number belongs
+        raise TraceError(
+            f"{collected.source}: an event near number {collected.count} isn't one of Kineto's ({error})"
+        ) from None
+    collected.end_batch()
 
-    def __init__(self, source: str, describes: Callable[[str], bool]) -> None:
-        self.source = source
-        self.describes = describes
-        self.count = 0
-        self.names: dict[Any, tuple[int, bool, bool, bool]] = {}
-        """By name: its number, whether it describes communication, is a profiler step, sounds like a kernel
-        of NCCL's or RCCL's."""
-        self.threads: dict[tuple[object, object], int] = {}
-        self.streams: dict[tuple[int, int], int] = {}
-        self.host = _Table(("thread", "name_id", "is_call", "correlation", "function_id", "external_id"))
-        self.device = _Table(("kind", "name_id", "stream", "correlation", "size_bytes"))
-        self.notes = _Table(("thread", "name_id"))
-        self.flows = _Table(("thread", "flow", "is_end"))
-        self.host_arguments: dict[int, dict[str, Any]] = {}
-        self.device_arguments: dict[int, dict[str, Any]] = {}
-        self.note_arguments: list[dict[str, Any]] = []
-        self.sync_records: dict[int, SyncRecord] = {}
 
-    def take(self, events: Iterable[Any]) -> None:
-        """Sort a batch of events into the columns."""
-        try:
-            self._take(events)
-        except (TypeError, AttributeError) as error:  # a list or an object where a name or a number belongs
+def _sort(collected: Collected, events: Iterable[Any]) -> None:
+    nothing: dict[str, Any] = {}
+    index = collected.count - 1
+    names, threads, category_of = collected.names, collected.threads, CATEGORIES.get
+    host, device, notes = collected.host.batch, collected.device.batch, collected.notes.batch
+    for index, event in enumerate(events, collected.count):
+        if event.__class__ is not dict:
             raise TraceError(
-                f"{self.source}: an event near number {self.count} isn't one of Kineto's ({error})"
-            ) from None
-        for table in (self.host, self.device, self.notes, self.flows):
-            table.end_batch(self)
-
-    def _take(self, events: Iterable[Any]) -> None:
-        nothing: dict[str, Any] = {}
-        index = self.count - 1
-        names, threads, category_of = self.names, self.threads, CATEGORIES.get
-        host, device, notes = self.host.batch, self.device.batch, self.notes.batch
-        for index, event in enumerate(events, self.count):
-            if event.__class__ is not dict:
-                raise TraceError(
-                    f"{self.source}: event {index} is {type(event).__name__}, expected an object"
-                )
-            get = event.get
-            if get("ph") != "X":
-                if get("cat") == "fwdbwd":
-                    self._take_flow(index, event)
-                continue
-            category = category_of(get("cat", ""), 0)
-            if not category:
-                continue
-            self.count = index
-            name = get("name", "")
-            known = names.get(name)
-            if known is None:
-                known = self._know(name)
-            name_id, describes, is_step, is_ccl = known
-            arguments = get("args")
-            if arguments.__class__ is not dict:
-                arguments = nothing
-            of = arguments.get
-            if category < KERNEL and not is_step:
-                key = (get("pid"), get("tid"))
-                thread = threads.get(key)
-                if thread is None:
-                    thread = threads.setdefault(key, len(threads))
-                if category == CALL:
-                    # start and length come first and the event's number last in every table
-                    correlation = of("correlation", -1)
-                    host.append((get("ts"), get("dur", 0), thread, name_id, 1, correlation, -1, -1, index))
-                else:
-                    if describes:
-                        self.host_arguments[self.host.done + len(host)] = arguments
-                    function, external = of("Record function id", -1), of("External id", -1)
-                    host.append((get("ts"), get("dur", 0), thread, name_id, 0, -1, function, external, index))
-            elif KERNEL <= category <= MEMSET:
-                if category == KERNEL and (is_ccl or "Collective name" in arguments):
-                    self.device_arguments[self.device.done + len(device)] = arguments
-                stream, correlation = self._stream(event, arguments), of("correlation", -1)
-                size = of("bytes", -1)
-                device.append((get("ts"), get("dur", 0), category, name_id, stream, correlation, size, index))
-            elif category == SYNC_RECORD:
-                self.sync_records[whole(of("correlation"))] = SyncRecord(
-                    whole(of("device", get("pid")), 0),
-                    whole(of("stream")),
-                    whole(of("wait_on_stream")),
-                    whole(of("wait_on_cuda_event_record_corr_id")),
-                )
+                f"{collected.source}: event {index} is {type(event).__name__}, expected an object"
+            )
+        get = event.get
+        if get("ph") != "X":
+            if get("cat") == "fwdbwd":
+                _take_flow(collected, index, event)
+            continue
+        category = category_of(get("cat", ""), 0)
+        if not category:
+            continue
+        collected.count = index
+        name = get("name", "")
+        known = names.get(name)
+        if known is None:
+            known = collected.know(name)
+        name_id, describes, is_step, is_ccl = known
+        arguments = get("args")
+        if arguments.__class__ is not dict:
+            arguments = nothing
+        of = arguments.get
+        if category < KERNEL and not is_step:
+            key = (get("pid"), get("tid"))
+            thread = threads.get(key)
+            if thread is None:
+                thread = threads.setdefault(key, len(threads))
+            if category == CALL:
+                # start and length come first and the event's number last in every table
+                correlation = of("correlation", -1)
+                host.append((get("ts"), get("dur", 0), thread, name_id, 1, correlation, -1, -1, index))
             else:
-                thread = threads.setdefault((get("pid"), get("tid")), len(threads))
-                notes.append((get("ts"), get("dur", 0), thread, name_id, index))
-                self.note_arguments.append(arguments if describes else nothing)
-        self.count = index + 1
-
-    def _know(self, name: Any) -> tuple[int, bool, bool, bool]:
-        text = str(name)
-        describes = self.describes(text)
-        known = len(self.names), describes, text.startswith(_STEP), "ccl" in text
-        return self.names.setdefault(name, known)
-
-    def _take_flow(self, index: int, event: dict[str, Any]) -> None:
-        thread = self.threads.setdefault((event.get("pid"), event.get("tid")), len(self.threads))
-        number, is_end = whole(event.get("id")), int(event.get("ph") == "f")
-        self.flows.batch.append((event.get("ts"), 0, thread, number, is_end, index))
-
-    def _stream(self, event: dict[str, Any], arguments: dict[str, Any]) -> int:
-        device = arguments.get("device", event.get("pid"))
-        stream = arguments.get("stream")
-        if stream is None:  # 2021 traces may say "stream 7" in place of the thread
-            stream = str(event.get("tid", 0)).removeprefix("stream ")
-        key = (whole(device, 0), whole(stream, 0))
-        return self.streams.setdefault(key, len(self.streams))
-
-    def finish(self, header: dict[str, Any]) -> Recording:
-        """Join the batches and check them."""
-        host_start, host_end, host = self.host.join()
-        device_start, device_end, device = self.device.join()
-        annotations, steps, phases = self._finish_annotations()
-        if not len(host_start) and not len(device_start) and not _has_jobs(annotations):
-            raise TraceError(
-                f"{self.source}: none of its {self.count} events is an operator, a runtime call or a "
-                "kernel; record with the profiler's CPU or CUDA activity on"
-            )
-        self._require_one_time(host_start, host["name_id"])
-        self._require_one_time(device_start, device["name_id"])
-        distributed = header.get("distributedInfo")
-        is_call = host.pop("is_call") > 0
-        return Recording(
-            source=self.source,
-            names=tuple(str(name) for name in self.names),
-            threads=tuple(self.threads),
-            streams=tuple(self.streams),
-            host=HostEvents(
-                start_ns=host_start,
-                end_ns=host_end,
-                is_call=is_call,
-                arguments=self.host_arguments,
-                **host,
-            ),
-            device=DeviceEvents(
-                start_ns=device_start, end_ns=device_end, arguments=self.device_arguments, **device
-            ),
-            annotations=annotations,
-            sync_records=self.sync_records,
-            is_whole_us=self.host.is_whole_us and self.device.is_whole_us and self.notes.is_whole_us,
-            distributed=distributed if isinstance(distributed, dict) else {},
-            steps=steps,
-            phases=phases,
-            flows=self._finish_flows(),
-        )
-
-    def _require_one_time(self, starts: Ints, name_ids: Ints) -> None:
-        """Raise TraceError for an event that was recorded ages before or after the others."""
-        if not len(starts):
-            return
-        apart = np.abs(starts - int(np.median(starts)))
-        worst = int(apart.argmax())
-        if apart[worst] > _LONGEST_NS:
-            raise TraceError(
-                f"{self.source}: an event ({str(list(self.names)[name_ids[worst]])!r}) starts at "
-                f"{starts[worst] / 1000:.0f} us, {apart[worst] / 1e9:,.0f} s from the middle of all; "
-                "its time stamp is damaged"
-            )
-
-    def _finish_annotations(self) -> tuple[list[Annotation], list[Annotation], list[Annotation]]:
-        """Those about communication, profiler steps, and all others."""
-        starts, ends, columns = self.notes.join()
-        names = [(str(name), describes) for name, (_, describes, _, _) in self.names.items()]
-        annotations: list[Annotation] = []
-        steps: list[Annotation] = []
-        phases: list[Annotation] = []
-        for start, end, thread, name_id, arguments in zip(
-            starts.tolist(),
-            ends.tolist(),
-            columns["thread"].tolist(),
-            columns["name_id"].tolist(),
-            self.note_arguments,
-            strict=True,
-        ):
-            name, describes = names[name_id]
-            annotation = Annotation(name, thread, start, end, arguments)
-            kind = steps if name.startswith(_STEP) else annotations if describes else phases
-            kind.append(annotation)
-        longest = (a for a in (*steps, *phases) if a.end_ns - a.start_ns > _LONGEST_NS)
-        if (damaged := next(longest, None)) is not None:
-            seconds = (damaged.end_ns - damaged.start_ns) / 1e9
-            raise TraceError(
-                f"{self.source}: annotation {damaged.name!r} lasts {seconds:,.0f} s: its time or duration "
-                "is damaged"
-            )
-        for some in (steps, phases):
-            some.sort(key=lambda a: (a.start_ns, -a.end_ns))
-        return annotations, steps, phases
-
-    def _finish_flows(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        starts, _, columns = self.flows.join()
-        begun: dict[int, tuple[int, int]] = {}
-        ended: dict[int, tuple[int, int]] = {}
-        for start, thread, number, is_end in zip(
-            starts.tolist(),
-            columns["thread"].tolist(),
-            columns["flow"].tolist(),
-            columns["is_end"].tolist(),
-            strict=True,
-        ):
-            (ended if is_end else begun)[number] = (thread, start)
-        return [(place, ended[number]) for number, place in begun.items() if number in ended]
-
-
-def _has_jobs(annotations: list[Annotation]) -> bool:
-    return any(a.name.startswith("gloo:") for a in annotations)
-
-
-class _Table:
-    """Rows of one batch, and the columns of the batches before."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-        self.batch: list[tuple[Any, ...]] = []
-        self.done = 0
-        """Rows of the batches before."""
-        self.is_whole_us = True
-        self.parts: list[tuple[Ints, ...]] = []
-
-    def end_batch(self, reader: _Reader) -> None:
-        """Turn the batch into columns. Raises TraceError for impossible times."""
-        if not self.batch:
-            return
-        ts, dur, *columns, index = zip(*self.batch, strict=True)
-        try:
-            start, length = _nanoseconds(ts), _nanoseconds(dur)
-        except (TypeError, ValueError, OverflowError):
-            bad = next(row for row in range(len(ts)) if not _is_time(ts[row], dur[row]))
-            raise TraceError(
-                f"{reader.source}: event {index[bad]}{self._named(reader, columns, bad)} has ts {ts[bad]!r} "
-                f"and dur {dur[bad]!r}, expected microseconds"
-            ) from None
-        negative = np.flatnonzero(length < 0)
-        if len(negative):
-            bad = int(negative[0])
-            raise TraceError(
-                f"{reader.source}: event {index[bad]}{self._named(reader, columns, bad)} has a negative "
-                f"duration, {dur[bad]} us; {len(negative)} of {len(ts)} events do"
-            )
-        self.is_whole_us = self.is_whole_us and not (np.any(start % 1000) or np.any(length % 1000))
-        self.parts.append((start, start + length, *(_column(column) for column in columns)))
-        self.done += len(self.batch)
-        self.batch.clear()
-
-    def _named(self, reader: _Reader, columns: list[tuple[Any, ...]], row: int) -> str:
-        if "name_id" not in self.names:
-            return ""
-        name_id = columns[self.names.index("name_id")][row]
-        return f" ({str(list(reader.names)[name_id])!r})"
-
-    def join(self) -> tuple[Ints, Ints, dict[str, Ints]]:
-        """Start and end in ns, and the other columns by name."""
-        if not self.parts:
-            start, end, *columns = (np.zeros(0, dtype=np.int64) for _ in range(2 + len(self.names)))
-        elif len(self.parts) == 1:
-            start, end, *columns = self.parts[0]
+                if describes:
+                    collected.host_arguments[collected.host.done + len(host)] = arguments
+                function, external = of("Record function id", -1), of("External id", -1)
+                host.append((get("ts"), get("dur", 0), thread, name_id, 0, -1, function, external, index))
+        elif KERNEL <= category <= MEMSET:
+            if category == KERNEL and (is_ccl or "Collective name" in arguments):
+                collected.device_arguments[collected.device.done + len(device)] = arguments
+            stream, correlation = _stream(collected, event, arguments), of("correlation", -1)
+            size = of("bytes", -1)
+            device.append((get("ts"), get("dur", 0), category, name_id, stream, correlation, size, index))
+        elif category == SYNC_RECORD:
+            collected.add_record(event)
         else:
-            start, end, *columns = (np.concatenate(c) for c in zip(*self.parts, strict=True))
-        return start, end, dict(zip(self.names, columns, strict=True))
+            thread = threads.setdefault((get("pid"), get("tid")), len(threads))
+            notes.append((get("ts"), get("dur", 0), thread, name_id, index))
+            collected.note_arguments.append(arguments if describes else nothing)
+    collected.count = index + 1
 
 
-_LONGEST_NS = 10**15
-"""No recording lasts longer than this: eleven days."""
-_LATEST_US = 2.0**52
-"""Nothing is recorded after this: the year 2112, counted from 1970."""
+def _take_flow(collected: Collected, index: int, event: dict[str, Any]) -> None:
+    thread = collected.threads.setdefault((event.get("pid"), event.get("tid")), len(collected.threads))
+    number, is_end = whole(event.get("id")), int(event.get("ph") == "f")
+    collected.flows.batch.append((event.get("ts"), 0, thread, number, is_end, index))
 
 
-def _nanoseconds(microseconds: tuple[Any, ...]) -> Ints:
-    """Microseconds as ints, floats or text to int64 ns, exact to the nanosecond below 2**52 us."""
-    values = np.array(microseconds)
-    if values.ndim != 1:
-        raise ValueError
-    if values.dtype.kind in "iu":
-        if len(values) and not (values.min() > -_LATEST_US and values.max() < _LATEST_US):
-            raise ValueError
-        whole_ns: Ints = values.astype(np.int64) * 1000
-        return whole_ns
-    floats: NDArray[np.float64] = values.astype(np.float64)  # text becomes numbers, anything else raises
-    if not (np.abs(floats) < _LATEST_US).all():
-        raise ValueError
-    whole_us = np.floor(floats)
-    fraction_ns: Ints = np.rint((floats - whole_us) * 1000).astype(np.int64)
-    return whole_us.astype(np.int64) * 1000 + fraction_ns
-
-
-def _is_time(ts: Any, dur: Any) -> bool:
-    try:
-        return abs(float(ts)) < _LATEST_US and abs(float(dur)) < _LATEST_US
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
-def _column(values: tuple[Any, ...]) -> Ints:
-    try:
-        return np.array(values, dtype=np.int64)
-    except (TypeError, ValueError, OverflowError):  # text, or numbers beyond int64
-        return np.array([whole(value) for value in values], dtype=np.int64)
-
-
-def whole(value: Any, absent: int = -1) -> int:
-    """A small whole number as recorded: an int, a float or text. An unsigned -1 (2**32 - 1) is absent."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        return absent
-    return absent if number in (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF) or abs(number) >= 2**63 else number
+def _stream(collected: Collected, event: dict[str, Any], arguments: dict[str, Any]) -> int:
+    device = arguments.get("device", event.get("pid"))
+    stream = arguments.get("stream")
+    if stream is None:  # 2021 traces may say "stream 7" in place of the thread
+        stream = str(event.get("tid", 0)).removeprefix("stream ")
+    return collected.stream(device, stream)

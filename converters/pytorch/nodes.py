@@ -23,6 +23,15 @@ from chakrasim.traces.builder import StringTable, graph_of_columns
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, NodeKind
 from chakrasim.traces.units import PS_PER_NS
 
+_COMMUNICATION = {
+    "comm_kinds": np.int8,
+    "comm_bytes": np.int64,
+    "group_ids": np.int32,
+    "peers": np.int32,
+    "tags": np.int64,
+    "dtype_ids": np.int8,
+}
+
 
 @dataclass(frozen=True)
 class HostEdges:
@@ -96,26 +105,26 @@ def make_graph(
             ]
         ),
         "lanes": np.concatenate([pieces.thread, np.full(len(delayed), NO_LANE), work_lane]),
-        "tensor_bytes": np.full(n, -1, dtype=np.int64),
     }
-    device_end = first_work + works.device_count
-    columns["tensor_bytes"][first_work:device_end] = np.where(
-        recording.device.kind == KERNEL, -1, recording.device.size_bytes
-    )
-    group_names, dtypes, rows = _put_communications(columns, communications, first_work, n)
+    # in order of rows; what few rows have is put there
+    for name in columns:
+        columns[name] = columns[name][order]
+    columns["tensor_bytes"] = np.full(n, -1, dtype=np.int64)
+    moves = np.flatnonzero(recording.device.kind != KERNEL)
+    columns["tensor_bytes"][work_row[moves]] = recording.device.size_bytes[moves]
+    group_names, dtypes, attributes = _put_communications(columns, communications, work_row)
     rows_of = piece_row, delay_row, work_row
     children, parents = _edges(works, pieces, launchers, delays, edges, delayed, *rows_of)
-    first_of_event = segment_numbers(pieces)
-    is_event = pieces.event != GAP
-    function_id = np.full(n, -1, dtype=np.int64)
-    function_id[:piece_count][is_event] = recording.host.function_id[pieces.event[is_event]]
-    function_id[:piece_count][first_of_event > 0] = -1
-    segment = np.full(n, -1, dtype=np.int64)
-    segment[:piece_count] = np.where(first_of_event > 0, first_of_event, -1)
+    number = segment_numbers(pieces)
+    function_id, segment = np.full((2, n), -1, dtype=np.int64)
+    begins = np.flatnonzero((pieces.event != GAP) & (number == 0))
+    function_id[piece_row[begins]] = recording.host.function_id[pieces.event[begins]]
+    goes_on = np.flatnonzero(number > 0)
+    segment[piece_row[goes_on]] = number[goes_on]
     return graph_of_columns(
         rank,
         n,
-        {name: column[order] for name, column in columns.items()},
+        columns,
         children=children,
         parents=parents,
         names=names,
@@ -124,10 +133,7 @@ def make_graph(
         dtypes=dtypes,
         groups=groups,
         metadata=metadata,
-        attributes=NodeAttributes(
-            {"rf_id": function_id[order], "segment": segment[order]},
-            {int(row_of[position]): attrs for position, attrs in rows.items()},
-        ),
+        attributes=NodeAttributes({"rf_id": function_id, "segment": segment}, attributes),
     )
 
 
@@ -165,9 +171,11 @@ def _names(
     job_ids = np.array([table(job.name) for job in works.jobs], dtype=np.int64)
     device_ids = recorded[recording.device.name_id] if len(recording.device) else np.zeros(0, dtype=np.int64)
     ids = np.concatenate([host_ids, delay_ids, device_ids, job_ids])
-    used, ids = np.unique(ids, return_inverse=True)
     names = table.names()
-    return tuple(names[k] for k in used.tolist()), ids
+    used = np.flatnonzero(np.bincount(ids, minlength=len(names)))
+    number = np.zeros(len(names), dtype=np.int32)
+    number[used] = np.arange(len(used))
+    return tuple(names[k] for k in used.tolist()), number[ids]
 
 
 def _work_kinds(recording: Recording, works: Works) -> Ints:
@@ -183,28 +191,29 @@ def _work_kinds(recording: Recording, works: Works) -> Ints:
 
 
 def _put_communications(
-    columns: dict[str, NDArray[Any]], communications: dict[int, Communication], first_work: int, n: int
+    columns: dict[str, NDArray[Any]], communications: dict[int, Communication], work_row: Ints
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[int, dict[str, Any]]]:
-    """Fill the columns of communication: names of groups and data types, and further attributes."""
+    """Fill the columns of communication: names of groups and data types, and further attributes by row."""
     groups, dtypes = StringTable(), StringTable()
-    rows: dict[int, dict[str, Any]] = {}
-    for name in ("comm_kinds", "comm_bytes", "group_ids", "peers", "tags", "dtype_ids"):
-        columns[name] = np.full(n, -1, dtype=np.int64)
-    for work, known in communications.items():
-        at = first_work + work
-        columns["kinds"][at] = known.kind
-        columns["comm_kinds"][at] = known.comm_kind
-        columns["comm_bytes"][at] = known.comm_bytes
-        columns["group_ids"][at] = groups(known.group) if known.group else -1
-        columns["peers"][at] = known.peer
-        columns["tags"][at] = known.tag
-        columns["dtype_ids"][at] = dtypes(known.dtype) if known.dtype else -1
+    rows = work_row[list(communications)].tolist()
+    attributes: dict[int, dict[str, Any]] = {}
+    values = []
+    for row, known in zip(rows, communications.values(), strict=True):
+        group = groups(known.group) if known.group else -1
+        dtype_id = dtypes(known.dtype) if known.dtype else -1
+        comm_bytes, peer, tag = known.comm_bytes, known.peer, known.tag
+        values.append((known.comm_kind, comm_bytes, group, peer, tag, dtype_id, known.kind))
         attrs = dict(known.attrs)
         if known.problem:
             attrs["not_understood"] = known.problem
         if attrs:
-            rows[at] = attrs
-    return groups.names(), dtypes.names(), rows
+            attributes[row] = attrs
+    *by_name, kinds = np.array(values, dtype=np.int64).reshape(-1, 7).T
+    columns["kinds"][rows] = kinds
+    for (name, dtype), column in zip(_COMMUNICATION.items(), by_name, strict=True):
+        columns[name] = np.full(len(columns["kinds"]), -1, dtype=dtype)
+        columns[name][rows] = column
+    return groups.names(), dtypes.names(), attributes
 
 
 def _edges(

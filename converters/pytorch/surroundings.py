@@ -5,21 +5,40 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from chakrasim.converters.pytorch.kineto import Recording
 
+_TELL_NOTHING = frozenset(
+    (
+        *("External id", "Record function id", "Ev Idx", "Profiler Event Index", "Sequence number"),
+        *("Fwd thread id", "Call stack", "Trace name", "Trace iteration", "Python id", "correlation"),
+        *("cbid", "queued", "context", "stream", "device", "grid", "block", "registers per thread"),
+        *("shared memory", "blocks per SM", "warps per SM", "est. achieved occupancy %"),
+    )
+)
+"""Arguments that say nothing of what is communicated, but differ from event to event."""
 
-@dataclass(frozen=True)
+
+def told_by(arguments: Mapping[str, Any]) -> str:
+    """What an event's arguments tell of a communication, as a text to compare."""
+    return repr([item for item in arguments.items() if item[0] not in _TELL_NOTHING])
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
-    """An operator or annotation that tells something of a communication."""
+    """An operator or annotation that tells something of a communication.
+
+    Those of a recording that tell the same are one object.
+    """
 
     name: str
     arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """A source on its thread."""
 
     start_ns: int
@@ -39,14 +58,22 @@ class Surroundings:
         host = recording.host
         self.recording = recording
         found: dict[int, list[tuple[int, int, Source]]] = {}
-        for row, arguments in host.arguments.items():
-            source = Source(recording.names[host.name_id[row]], arguments)
-            span = int(host.start_ns[row]), int(host.end_ns[row]), source
-            found.setdefault(int(host.thread[row]), []).append(span)
+        sources: dict[tuple[str, str], Source] = {}
+
+        def add(thread: int, start: int, end: int, name: str, arguments: Mapping[str, Any]) -> None:
+            key = name, told_by(arguments)
+            source = sources.get(key) or sources.setdefault(key, Source(name, arguments))
+            found.setdefault(thread, []).append((start, end, source))
+
+        rows = np.array(list(host.arguments), dtype=np.int64)
+        columns = (
+            column[rows].tolist() for column in (host.thread, host.start_ns, host.end_ns, host.name_id)
+        )
+        for thread, start, end, name_id, arguments in zip(*columns, host.arguments.values(), strict=True):
+            add(thread, start, end, recording.names[name_id], arguments)
         for note in recording.annotations:
             if not note.name.startswith("gloo:"):
-                span = note.start_ns, note.end_ns, Source(note.name, note.arguments)
-                found.setdefault(note.thread, []).append(span)
+                add(note.thread, note.start_ns, note.end_ns, note.name, note.arguments)
         self.spans: dict[int, list[Span]] = {thread: _nest(spans) for thread, spans in found.items()}
         self.starts = {thread: [s.start_ns for s in spans] for thread, spans in self.spans.items()}
 

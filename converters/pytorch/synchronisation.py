@@ -64,23 +64,21 @@ class Synchronisation:
         what_by_name = [call_of(name) for name in self.recording.names]
         is_interesting = np.array([w is not None for w in what_by_name], dtype=np.bool_)
         # calls that order something, and launches, each thread's in time order
-        first_work: dict[int, int] = {}
-        for row in range(works.device_count - 1, -1, -1):
-            if works.launch[row] >= 0:
-                first_work[int(works.launch[row])] = row
+        launched = np.flatnonzero(works.launch[: works.device_count] >= 0)[::-1]
+        first_work = dict(zip(works.launch[launched].tolist(), launched.tolist(), strict=True))
         is_listed = host.is_call & is_interesting[host.name_id] if len(host) else host.is_call
         is_listed[list(first_work)] = True
         rows = np.flatnonzero(is_listed)
         rows = rows[np.lexsort((host.start_ns[rows], host.thread[rows]))]
         thread = -1
-        for row in rows.tolist():
-            if host.thread[row] != thread:
-                thread = int(host.thread[row])
+        columns = (column[rows].tolist() for column in (host.thread, host.name_id, host.start_ns))
+        for row, on_thread, name_id, start in zip(rows.tolist(), *columns, strict=True):
+            if on_thread != thread:
+                thread = on_thread
                 last_record = -1
                 last_stream = -1
                 waiting: list[tuple[int, int]] = []
-            what = what_by_name[host.name_id[row]]
-            start = int(host.start_ns[row])
+            what = what_by_name[name_id]
             if what is Call.RECORD_EVENT:
                 last_record = start
             elif what is Call.STREAM_WAITS:
