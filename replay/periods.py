@@ -316,8 +316,10 @@ def _followed(state: State, signatures: Ints, bases: Ints, leader: int, length: 
         breaks = _local_breaks(signatures[base:last], own)
         gaps = np.diff(breaks, prepend=-1)
         widest = int(np.argmax(gaps))
-        middle = base + int(breaks[widest]) - int(gaps[widest]) // 2
-        nodes = np.arange(max(middle, base), max(min(middle + own, last - own), base))
+        # At three places, of which one may be where partners change.
+        steps_back = int(gaps[widest]) * np.array([3, 2, 1]) // 4
+        places = (base + int(breaks[widest]) - steps_back[:, None] + np.arange(own)).reshape(-1)
+        nodes = places[(places >= base) & (places < last - own)]
         roles = state.roles[nodes]
         nodes = nodes[(state.partners[nodes] >= 0) & (roles == state.roles[nodes + own])]
         roles = state.roles[nodes]
@@ -333,8 +335,10 @@ def _followed(state: State, signatures: Ints, bases: Ints, leader: int, length: 
         others = np.searchsorted(bases, ends, side="right") - 1
         is_new = (lengths[others] == 0) & (steps > 0)
         others, steps = others[is_new], steps[is_new]
-        lengths[others[::-1]] = steps[::-1]
-        waiting.extend(distinct(others)[0].tolist())
+        order = np.lexsort((steps, others))
+        new, often = distinct(others)
+        lengths[new] = steps[order[np.cumsum(often) - often + often // 2]]
+        waiting.extend(new.tolist())
     for rank in np.flatnonzero(lengths == 0).tolist():
         lengths[rank] = _period(signatures[bases[rank] : bases[rank + 1]]) or 1
     return lengths

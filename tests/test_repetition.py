@@ -250,6 +250,26 @@ def test_partners_that_wait_already_are_told_from_those_that_dont_yet(kind: str,
     assert skipped(Workload.from_graphs(graphs), message_ps=3, collective_ps=3) > 100
 
 
+def test_two_messages_that_are_received_in_another_order_are_seen_among_300() -> None:
+    # The nodes are all alike, only the tags tell which receive meets which send.
+    received = list(range(300))
+    received[150:152] = 151, 150
+
+    def first(b: GraphBuilder) -> None:
+        last = comp(b, 3)
+        for i in range(300):
+            last = comp(b, 10, last)
+            send(b, 1, last, tag=i)
+
+    def second(b: GraphBuilder) -> None:
+        last = comp(b, 3)
+        for i in received:
+            last = comp(b, 6, recv(b, 0, last, tag=i))
+
+    workload = Workload.from_graphs([rank(0, first), rank(1, second)])
+    assert 500 < skipped(workload, message_ps=3) < 1150
+
+
 def test_a_deadlock_in_the_last_iteration_is_one() -> None:
     workload = pipeline(2, 100, 10, 20)
     cut = replace(workload, graphs={0: workload.graphs[0], 1: rank(1, lambda b: chain(b, [1] * 300))})
