@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 log = logging.getLogger(__name__)
@@ -21,10 +22,13 @@ def is_loaded() -> bool:
     return "numba" in sys.modules and not is_off()
 
 
-def compiled(function: Callable[..., Any], *, is_inlined: bool = False) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], *, is_inlined: bool = False, calls: Sequence[ModuleType] = ()
+) -> Callable[..., Any]:
     """The function compiled at its first call; kept on disk, so that only a computer's first run compiles.
 
-    While it runs, other threads do.
+    While it runs, other threads do. `calls` are other modules with functions that it calls: what is kept is
+    of no more use when they change, which numba by itself sees of the function's own file only.
     """
     import numba
 
@@ -33,8 +37,17 @@ def compiled(function: Callable[..., Any], *, is_inlined: bool = False) -> Calla
     try:
         dispatcher = numba.njit(cache=True, nogil=True, inline=inline)(function)
     except RuntimeError:  # neither the function's folder nor the user's cache can be written to
-        dispatcher = numba.njit(nogil=True, inline=inline)(function)
+        return numba.njit(nogil=True, inline=inline)(function)
+    file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if calls and file is not None:
+        file._source_stamp = (file._source_stamp, *map(_stamp, calls))
     return dispatcher
+
+
+def _stamp(module: ModuleType) -> tuple[float, int]:
+    """When a module's file was changed, and its size: another one is another module."""
+    status = os.stat(str(module.__file__))
+    return status.st_mtime, status.st_size
 
 
 def announce(dispatcher: Any, what: str) -> None:

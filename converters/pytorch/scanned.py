@@ -73,7 +73,7 @@ def compiled() -> Callable[..., int]:
             function = jit.compiled(getattr(module, name))
             for user in (json_text, json_values, scan):
                 setattr(user, name, function)
-    loop = jit.compiled(scan.scan)
+    loop = jit.compiled(scan.scan, calls=(json_text, json_values))
     jit.announce(loop, "the reading of traces")
     return lambda text, *rest: loop(np.frombuffer(text, dtype=np.uint8), *rest)
 
