@@ -108,10 +108,10 @@ class Repetition:
             self._begin(state)
 
     def finish(self) -> int:
-        """How many nodes were skipped; the log says so, too."""
+        """How many nodes were skipped."""
         if self.skipped:
             count = int(self._periods.bases[-1])
-            log.info(
+            log.debug(
                 "%s of %s nodes were extrapolated from a state that repeats",
                 f"{self.skipped:,}",
                 f"{count:,}",

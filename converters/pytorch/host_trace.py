@@ -26,8 +26,6 @@ _FLAT = {
     "outputs": ("outputs", "output_shapes", "output_types"),
 }
 GROUPS = "## process_group:init ##"
-THREAD = "[pytorch|profiler|execution_trace|thread]"
-PROCESS = "[pytorch|profiler|execution_trace|process]"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 checks the grammar of all that it passes, and takes what Kineto writes; on anything else, whatever it is, it
 gives up, and `kineto_reader.py` reads the file by orjson and says what is wrong. `scanned.py` runs it.
 
-Numba's cache notices edits in this file only: who edits `json_text.py` or `json_values.py` touches it, too.
+What it calls stands in `json_text.py` and `json_values.py`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ MORE, END, FULL, UNUSUAL = range(4)
 HOST, DEVICE, NOTES, FLOWS, RECORDS, POSITION = range(6)
 """Places in `State.counts`: rows in the tables, and where the next event begins."""
 
-HOST_COLUMNS = ("thread", "name_id", "is_call", "correlation", "function_id", "external_id")
-DEVICE_COLUMNS = ("kind", "name_id", "stream", "correlation", "size_bytes")
-"""Columns of the tables, after start and end in ns. The bounds of an event's arguments in the text follow,
-and of a device's event whether they name a collective."""
 _CORRELATION_FLAG, _FUNCTION_FLAG, _EXTERNAL_FLAG, _DEVICE_CORRELATION_FLAG, _SIZE_FLAG = range(5)
 
 _EVENT_KEYS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "args", "id")
@@ -61,7 +57,11 @@ class State(NamedTuple):
     numbers: NDArray[np.int64]
     """How many names, threads and streams there are."""
     host: NDArray[np.int64]
+    """Start and end in ns, thread, name, whether it is a call of the runtime, correlation, number as a record
+    function, external number, and the bounds of the arguments in the text."""
     device: NDArray[np.int64]
+    """Start, end, kind, name, stream, correlation, bytes, the bounds of the arguments, and whether those name
+    a collective."""
     notes: NDArray[np.int64]
     """Start, end, thread, name, and the bounds of the arguments."""
     flows: NDArray[np.int64]

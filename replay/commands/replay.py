@@ -224,7 +224,7 @@ def replay(
         return
     result = outcomes[0][1]
     assert not isinstance(result, str), "what fails on the only machine is raised"
-    is_default = network is None and astra_backend is None and not astra.is_given
+    is_default = network is None and astra_backend is None and not astra.is_given and transformer is None
     show_replay(
         result,
         name,

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from chakrasim.replay.fidelity import Compared, Fidelity
 
 MOST_RANKS = 16
-MOST_PHASES = 6
 GOOD_PERCENT = 1.0
 """Below this an error is no news."""
 
