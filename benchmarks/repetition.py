@@ -17,10 +17,11 @@ import numpy as np
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
 from chakrasim.replay.costs import cost
-from chakrasim.replay.kernel import State, run
+from chakrasim.replay.kernel import State
 from chakrasim.replay.lower import Program, lower
 from chakrasim.replay.machine import Machine, load_machine
 from chakrasim.replay.repetition import repetition_in
+from chakrasim.replay.run import run
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import Ints

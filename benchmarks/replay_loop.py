@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from chakrasim.replay.kernel import run
 from chakrasim.replay.lower import Program, lower
+from chakrasim.replay.run import run
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
 

@@ -27,10 +27,11 @@ from typing import Any
 import click
 import numpy as np
 
-from chakrasim.replay.kernel import SEQUENCE, State, run
+from chakrasim.replay.kernel import SEQUENCE, State
 from chakrasim.replay.lower import Program, lower
 from chakrasim.replay.progress import progress
 from chakrasim.replay.report.console import new_table, people_console, print_table
+from chakrasim.replay.run import run
 from chakrasim.traces.builder import GraphBuilder, graph_of_columns
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.io import write_graph

@@ -112,9 +112,8 @@ class Program:
         used = lanes[lanes >= 0]
         ready_offsets = np.zeros(len(self.lane_names) + 1, dtype=np.int64)
         np.cumsum(np.bincount(used, minlength=len(self.lane_names)), out=ready_offsets[1:])
-        widest = int(np.diff(self.child_offsets).max(initial=0)) + 2
         durations = np.concatenate([durations_ps, np.zeros(begins, dtype=np.int64)])
-        questions = int((durations < 0).sum() + (costs_ps == -1).sum()) + 1
+        questions = int((durations < 0).sum()) + 1
         # What has started and not ended holds a lane or is on none. The begins come first.
         most_events = len(self.lane_names) + int((lanes < 0).sum()) + 1
         return State(
@@ -133,8 +132,8 @@ class Program:
             ready=np.zeros(len(used) + 1, dtype=np.int32),
             ready_counts=np.zeros(len(self.lane_names), dtype=np.int32),
             lane_is_busy=np.zeros(len(self.lane_names), dtype=np.int8),
-            touched=np.zeros(widest, dtype=np.int32),
-            starting=np.zeros(widest, dtype=np.int64),
+            touched=np.zeros(len(self.lane_names) + 1, dtype=np.int32),
+            starting=np.zeros(most_events, dtype=np.int64),
             asked_events=np.zeros(questions, dtype=np.int64),
             asked_sequences=np.zeros(questions, dtype=np.int64),
             queue_ps=np.zeros(most_events, dtype=np.int64),

@@ -6,7 +6,7 @@ for the time and for the number of the repetition, the future is, too: by induct
 as they only touch rows that repeat. So starts and ends of the repetitions to come are those of the last one
 and a multiple of the time that it took, to the picosecond, and the loop goes on behind them.
 
-What matters is the queue, in order, and of every node how many parents it waits for and whether it has
+What matters is the queue, and of every node how many parents it waits for and whether it has
 started and ended: lanes, what waits for them, and arrivals at collectives follow from that.
 """
 
@@ -27,7 +27,6 @@ from chakrasim.replay.kernel import (
     PLAIN,
     QUEUED,
     State,
-    compiles,
 )
 from chakrasim.replay.periods import (
     LEAST_NODES,
@@ -38,6 +37,7 @@ from chakrasim.replay.periods import (
     is_member,
     members_of,
 )
+from chakrasim.replay.run import compiles
 from chakrasim.traces import jit
 from chakrasim.traces.graph import Ints, Rows
 
@@ -57,7 +57,7 @@ class Look:
     mark: int
     now_ps: int
     queue: tuple[bytes, ...]
-    """Events to come relative to the time and to the repetition, in order."""
+    """Events to come relative to the time and to the repetition, sorted."""
     progress: Rows | None = None
     """int32[N + R]: of each node STARTED, HAS_ENDED, and PARENT times the parents that haven't ended."""
 
@@ -150,13 +150,12 @@ class Repetition:
             self._delay = 0
 
     def _queue(self, state: State, repetition: int) -> tuple[bytes, ...]:
-        """The queue relative to now and to the repetition, in order."""
+        """The queue relative to now and to the repetition, whatever the order of what ends at one time."""
         queued = int(state.counters[QUEUED])
         times_ps = state.queue_ps[:queued]
-        sequences = state.queue_sequences[:queued]
         nodes, is_collective = self._nodes(state.queue_events[:queued])
         nodes = nodes - repetition * np.append(self._periods.lengths, 0)[self._periods.ranks_of(nodes)]
-        order = np.lexsort((sequences, times_ps))
+        order = np.lexsort((is_collective, nodes, times_ps))
         columns = times_ps - int(state.counters[NOW_PS]), nodes, is_collective
         return tuple(column[order].tobytes() for column in columns)
 
@@ -265,7 +264,7 @@ class Repetition:
         state.arrivals_left[:] = self._expected - np.diff(sums[fixed.member_offsets])
 
     def _replace_events(self, state: State, repetitions: int, took_ps: int) -> None:
-        """The events to come are those of later repetitions; their order stays."""
+        """The events to come are those of later repetitions."""
         queued, count = int(state.counters[QUEUED]), len(self._fixed.roles)
         nodes, is_collective = self._nodes(state.queue_events[:queued])
         nodes = nodes + repetitions * np.append(self._periods.lengths, 0)[self._periods.ranks_of(nodes)]

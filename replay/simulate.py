@@ -18,9 +18,11 @@ import numpy as np
 
 from chakrasim.replay.compute import default_compute
 from chakrasim.replay.costs import cost, needs_system
-from chakrasim.replay.kernel import run
 from chakrasim.replay.lower import lower
+from chakrasim.replay.network.analytical import rules_of
 from chakrasim.replay.result import Result
+from chakrasim.replay.run import run
+from chakrasim.replay.scheduling import CHAKRASIM
 from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ def run_program(
 
     Where all ranks do the same, one of them is run.
     """
+    in_sequence = rules_of(machine) != CHAKRASIM
     if network == "analytical" and needs_system(machine, network):
         from chakrasim.replay.alike import representative
 
@@ -150,17 +153,17 @@ def run_program(
             no_costs = np.zeros(len(of_one.collectives), dtype=np.int64)
             state = of_one.state(durations_ps, no_costs, roles, lanes)
             shared = shared_network(of_one, machine, network, None)
-            starts_ps, ends_ps = run(state, network=shared)
+            starts_ps, ends_ps = run(state, network=shared, one_by_one=in_sequence)
             starts_ps, ends_ps = (np.tile(column[: len(of_one)], ranks) for column in (starts_ps, ends_ps))
             return starts_ps, ends_ps, _notes(shared), 0
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     shared = shared_network(program, machine, network, costs.timers_ps)
     watch = None
-    if extrapolate and shared is None:
+    if extrapolate and shared is None and not in_sequence:
         from chakrasim.replay.repetition import watch_for
 
         watch = watch_for(state, [len(graph) for graph in program.workload.graphs.values()])
-    starts_ps, ends_ps = run(state, network=shared, watch=watch)
+    starts_ps, ends_ps = run(state, network=shared, one_by_one=in_sequence, watch=watch)
     return starts_ps, ends_ps, _notes(shared), 0 if watch is None else watch.finish()
 
 

@@ -39,13 +39,10 @@ def naive_replay(
     send_of = {r: s for s, r in receive_of.items()}
     starts: dict[Key, int] = {}
     ends: dict[Key, int] = {}
-    events: list[tuple[int, int, Key]] = []
-    sequence = 0
+    events: list[tuple[int, Key]] = []
 
     def at(time_ps: int, key: Key) -> None:
-        nonlocal sequence
-        events.append((time_ps, sequence, key))
-        sequence += 1
+        events.append((time_ps, key))
 
     def lane_of(rank: int, row: int) -> str | None:
         graph, kind = graphs[rank], graphs[rank].kinds[row]
@@ -89,11 +86,13 @@ def naive_replay(
     for rank in graphs:
         start_what_can(rank, 0)
     while events:
-        event = min(events)
-        events.remove(event)
-        now_ps, _, key = event
-        ends[key] = now_ps
-        if receive_of.get(key) in starts:
-            at(now_ps, receive_of[key])
-        start_what_can(key[0], now_ps)
+        now_ps = min(time_ps for time_ps, _ in events)
+        ending = [key for time_ps, key in events if time_ps == now_ps]
+        events = [event for event in events if event[1] not in ending]
+        ends.update((key, now_ps) for key in ending)
+        for key in ending:
+            if receive_of.get(key) in starts:
+                at(now_ps, receive_of[key])
+        for rank in graphs:
+            start_what_can(rank, now_ps)
     return {key: (starts[key], ends.get(key, -1)) for key in starts}

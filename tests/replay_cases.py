@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from naive_replay import naive_replay
 
-from chakrasim.replay.kernel import SEND, run
+from chakrasim.replay.kernel import SEND
 from chakrasim.replay.lower import Program, lower
 from chakrasim.replay.result import Result
+from chakrasim.replay.run import run
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from replay_cases import coll, comp, durations, rank, recv, send
 
 from chakrasim.replay import periods
-from chakrasim.replay.kernel import COLLECTIVE, EAGER, OWN_PS, run
+from chakrasim.replay.kernel import COLLECTIVE, EAGER, OWN_PS
 from chakrasim.replay.lower import lower
 from chakrasim.replay.repetition import repetition_in
+from chakrasim.replay.run import run
 from chakrasim.traces import ExecutionGraph, GraphBuilder, Workload
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
 from chakrasim.converters.text import convert_text
-from chakrasim.replay import kernel, repetition
+from chakrasim.replay import repetition, run
 from chakrasim.replay.cli import main
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.result import Result
@@ -97,11 +97,11 @@ def test_a_machine_whose_network_is_asked_replays_everything() -> None:
 
 
 def test_what_is_left_is_compiled_if_it_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "COMPILE_FROM_NODES", 3000)
+    monkeypatch.setattr(run, "COMPILE_FROM_NODES", 3000)
     monkeypatch.setattr(jit, "is_off", lambda: False)
     calls = []
-    compiled = kernel.compiled
-    monkeypatch.setattr(kernel, "compiled", lambda: calls.append(1) or compiled())
+    compiled = run.compiled
+    monkeypatch.setattr(run, "compiled", lambda: calls.append(1) or compiled())
     # The two halves of a step drift apart, see above: nothing is skipped for long.
     workload = generate_training(MODEL, Plan(pipeline=2, global_batch=150, schedule="gpipe"))
     machine = load_machine("hgx-h100")
