@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from chakrasim.converters.synthetic.transformer import Model, Plan, generate_training
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
-from chakrasim.replay.throughput import throughput
+from chakrasim.replay.throughput import STEP, throughput
+from chakrasim.traces import Workload, load_workload, save_workload
+from chakrasim.traces.attributes import metadata_object
 from chakrasim.traces.edits.scale import Scales
 
 MODEL = Model("m", "made up", 8, 256, 8, 4, 32, 1024, True, 1024, False, 256)
@@ -70,3 +73,15 @@ def test_frozen_weights_need_no_gradients() -> None:
     ]
     weights = 8 * (256 * 24 * 32 + 3 * 256 * 1024) + 256 * 1024
     assert operations[0] - operations[1] == pytest.approx(2 * weights * 256 * 1e-3, rel=1e-3)
+
+
+def test_a_step_of_more_operations_than_64_bits_hold_survives_a_file(tmp_path: Path) -> None:
+    workload = generate_training(MODEL, Plan())
+    graph = workload.graphs[0]
+    step = {**graph.metadata[STEP], "model_operations": 2**64 + 1}
+    many = Workload.from_graphs([replace(graph, metadata={**graph.metadata, STEP: step})])
+    save_workload(many, tmp_path)
+    machine = load_machine("dgx-a100")
+    written, read = (throughput(simulate(w, machine)) for w in (many, load_workload(tmp_path)))
+    assert written == read
+    assert metadata_object(load_workload(tmp_path).graphs[0], STEP) == step

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from chakrasim.traces.errors import TraceError
@@ -131,8 +131,8 @@ def metadata_object(graph: ExecutionGraph, name: str) -> Mapping[str, Any] | Non
     value = graph.metadata.get(name)
     if isinstance(value, str):
         try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            value = json.loads(value)
+        except ValueError:
             return None
     return value if isinstance(value, Mapping) else None
 

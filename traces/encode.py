@@ -7,6 +7,7 @@ order of `execution_graph.proto` and of this file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -241,7 +242,8 @@ def _other_attributes(graph: ExecutionGraph) -> Iterator[list[bytes] | None]:
 def _metadata(graph: ExecutionGraph) -> Any:
     message = schema.GlobalMetadata(version=SCHEMA_VERSION)
     attributes = {
-        k: orjson.dumps(v).decode() if isinstance(v, Mapping) else v
+        # Counts of operations may take more than orjson's 64 bits.
+        k: json.dumps(v, separators=(",", ":"), ensure_ascii=False) if isinstance(v, Mapping) else v
         for k, v in graph.metadata.items()
         if k != "version"
     }
