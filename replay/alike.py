@@ -1,8 +1,7 @@
-"""Workloads in which every rank does the same: one of them is replayed, and speaks for all."""
+"""Whether one rank speaks for all where the loop has to ask the network."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,24 +13,20 @@ from chakrasim.replay.scheduling import ASTRA_SIM_1, Scheduling
 from chakrasim.traces.graph import CommKind, NodeKind
 
 if TYPE_CHECKING:
-    from chakrasim.replay.lower import Program
     from chakrasim.replay.machine import Machine
     from chakrasim.traces.workload import Workload
 
 
-def representative(program: Program, machine: Machine) -> Workload | None:
-    """The workload with its first rank only, if all ranks of a sized machine behave like that one; else None.
+def all_alike(workload: Workload, machine: Machine) -> bool:
+    """Whether all ranks of a class (`classes.py`), if that is everybody, behave alike on a sized machine.
 
-    They do if they share one graph without sends and receives, if all their collectives are of all ranks, if
-    those look the same from everywhere, and if messages don't meet. That is exact: by induction over the
-    events all ranks do the same at the same time. O(ranks + nodes of one).
+    They do if there are no sends and receives, if all their collectives are of all ranks, if those look the
+    same from everywhere, and if messages don't meet. That is exact: by induction over the events all ranks do
+    the same at the same time. O(nodes of one).
     """
-    workload = program.workload
-    first, *others = workload.graphs.values()
-    if not others or len(workload.graphs) != machine.size or 0 not in workload.graphs:
-        return None
-    if any(graph.kinds is not first.kinds or graph.parents is not first.parents for graph in others):
-        return None
+    first = next(iter(workload.graphs.values()))
+    if len(workload.graphs) != machine.size or 0 not in workload.graphs:
+        return False
     is_message = (first.kinds == NodeKind.SEND) | (first.kinds == NodeKind.RECV)
     memory = machine.remote_memory
     scheduling = machine.scheduling or Scheduling()
@@ -42,18 +37,18 @@ def representative(program: Program, machine: Machine) -> Workload | None:
         or scheduling.custom
         or scheduling.custom_by_node
     ):
-        return None
+        return False
     is_collective = (first.kinds == NodeKind.COLL) & (first.comm_kinds >= 0)
-    if any(workload.group_index(rank)[is_collective].any() for rank in workload.graphs):
-        return None
+    if workload.group_index(first.rank)[is_collective].any():
+        return False
     stated = np.stack([first.comm_kinds, first.involved_dims])[:, is_collective]
     distinct = np.unique(stated, axis=1)
     for kind, involved in distinct.T.tolist():
         if CommKind(kind) in KINDS:
             layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)
             if layout is not None and not _looks_alike(layout):
-                return None
-    return replace(workload, graphs={0: first}, group_tables={0: workload.group_tables[0]})
+                return False
+    return True
 
 
 def _looks_alike(layout: Layout) -> bool:

@@ -91,7 +91,7 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
     lines += _idle_scales(program, scales)
     if compute == "roofline" and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
         lines.append("the roofline costs nodes of a device, of which the trace has none")
-    if restricted := int((_joined(program, "involved_dims") >= 0).sum()):
+    if restricted := program.count(_joined(program, "involved_dims") >= 0):
         lines.append(
             f"{restricted:,} collective nodes state an involved_dim, which only a machine with a scheduling "
             "uses: they run over every dimension that their group spans"
@@ -152,7 +152,7 @@ def _asked(
         is_broadcast = (kinds == NodeKind.COLL) & (_joined(program, "comm_kinds") == CommKind.BROADCAST)
         roles[is_broadcast] = PLAIN
         durations_ps[is_broadcast] = np.maximum(recorded_ps - recorded_ps % cycle_ps, cycle_ps)[is_broadcast]
-        notes["broadcasts take their recorded duration, as in ASTRA-sim"] += int(is_broadcast.sum())
+        notes["broadcasts take their recorded duration, as in ASTRA-sim"] += program.count(is_broadcast)
     else:
         is_memory &= (_joined(program, "durations_ps") == 0) & (_joined(program, "tensor_bytes") > 0)
     if (memory := sized.remote_memory) is not None:
@@ -223,7 +223,8 @@ def _node_durations(
     """Durations by the compute model, and as recorded; both int64[N], scaled."""
     model = compute_model(compute)
     columns: dict[int, tuple[Ints, Ints, Counter[str]]] = {}
-    for graph in program.workload.graphs.values():
+    weights = program.matched.rank_weights.tolist()
+    for graph, weight in zip(program.workload.graphs.values(), weights, strict=True):
         if id(graph) not in columns:
             costs = model(graph, machine)
             recorded_ps = scales.apply(graph, graph.durations_ps)
@@ -231,7 +232,7 @@ def _node_durations(
             durations_ps = np.where(graph.is_communication, recorded_ps, modelled_ps)
             durations_ps[is_marker(graph.kinds)] = 0
             columns[id(graph)] = durations_ps, recorded_ps, Counter(costs.notes)
-        notes.update(columns[id(graph)][2])
+        notes.update({text: count * weight for text, count in columns[id(graph)][2].items()})
     both = [columns[id(graph)] for graph in program.workload.graphs.values()]
     return np.concatenate([c[0] for c in both]), np.concatenate([c[1] for c in both])
 
@@ -292,7 +293,8 @@ def _collectives(
         if count:
             costs_ps = np.minimum.reduceat(heard_ps[members], offsets[:-1])
         unpriced = costs_ps == UNHEARD_PS
-        _note(notes, unpriced, "collectives without a recorded duration are costed by the network")
+        count = int(program.matched.collective_weights[unpriced].sum())
+        _note(notes, count, "collectives without a recorded duration are costed by the network")
     chosen = np.flatnonzero(unpriced)
     if len(chosen):
         costs_ps[chosen] = pricing.collectives_ps(chosen)
@@ -316,7 +318,10 @@ def _messages(
         both = np.minimum(heard_ps[sends], np.where(partners >= 0, heard_ps[partners], UNHEARD_PS))
         priced = both < UNHEARD_PS
         durations_ps[sends[priced]] = both[priced]
-        _note(notes, ~priced, "messages without a recorded duration are costed by the network")
+        left = np.zeros(len(program), dtype=np.bool_)
+        left[sends[~priced]] = True
+        text = "messages without a recorded duration are costed by the network"
+        _note(notes, program.count(left), text)
     rest = sends[~priced]
     is_lone = (program.kinds == NodeKind.RECV) & (program.roles == PLAIN) & (heard_ps == UNHEARD_PS)
     lone = np.flatnonzero(is_lone & (durations_ps == 0))
@@ -325,6 +330,6 @@ def _messages(
             durations_ps[nodes] = pricing.messages_ps(nodes)
 
 
-def _note(notes: Counter[str], affected: NDArray[np.bool_], text: str) -> None:
-    if affected.any():
-        notes[text] += int(affected.sum())
+def _note(notes: Counter[str], count: int, text: str) -> None:
+    if count:
+        notes[text] += count

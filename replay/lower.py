@@ -31,6 +31,36 @@ DEFAULT_LANES = ("cpu", "compute", "comm")
 
 
 @dataclass(frozen=True, eq=False)
+class Matched:
+    """What the nodes of a workload meet in. R ranks, C collectives.
+
+    Of ranks that do the same, a program can have one (`quotient.py`): it then stands for others, and so do
+    its collectives.
+    """
+
+    collectives: CollectiveMatching
+    messages: MessageMatching
+    expected: Rows
+    """int32[C]: nodes that have to arrive."""
+    sizes: Rows
+    """int32[C]: members of the group that are in the workload."""
+    collective_weights: Ints
+    """int64[C]: how many collectives of the workload each one stands for."""
+    rank_weights: Ints
+    """int64[R]: how many ranks each one stands for."""
+
+    @classmethod
+    def of(cls, workload: Workload) -> Matched:
+        """Everything, standing for itself."""
+        collectives = match_collectives(workload)
+        graphs = workload.graphs
+        present = [sum(rank in graphs for rank in group.ranks) for group in workload.groups]
+        sizes = np.array(present, dtype=np.int32)[collectives.group]
+        ones = (np.ones(count, dtype=np.int64) for count in (len(collectives), len(graphs)))
+        return cls(collectives, match_messages(workload), sizes, sizes, *ones)
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """A workload laid out for the kernel. N nodes without the begins, R ranks, C collectives, L lanes."""
 
@@ -55,10 +85,27 @@ class Program:
     children: Rows
     parent_counts: Rows
     """int32[N + R]"""
-    collectives: CollectiveMatching
-    messages: MessageMatching
-    expected: Rows
-    """int32[C]: members that have to arrive: those of the group that are in the workload."""
+    matched: Matched
+
+    @property
+    def collectives(self) -> CollectiveMatching:
+        """Which nodes meet in collectives."""
+        return self.matched.collectives
+
+    @property
+    def messages(self) -> MessageMatching:
+        """Which sends meet which receives."""
+        return self.matched.messages
+
+    @property
+    def expected(self) -> Rows:
+        """int32[C]: nodes that have to arrive."""
+        return self.matched.expected
+
+    def count(self, chosen: NDArray[np.bool_]) -> int:
+        """How many nodes of the workload those of bool[N] stand for."""
+        weights = np.repeat(self.matched.rank_weights, [len(g) for g in self.workload.graphs.values()])
+        return int(weights[chosen].sum())
 
     def __len__(self) -> int:
         return len(self.ranks)
@@ -145,8 +192,12 @@ class Program:
         )
 
 
-def lower(workload: Workload) -> Program:
-    """Lay a checked workload out for the kernel. O(nodes + edges), but for the matching's sort."""
+def lower(workload: Workload, matched: Matched | None = None) -> Program:
+    """Lay a checked workload out for the kernel. O(nodes + edges), but for the matching's sort.
+
+    By default everything stands for itself.
+    """
+    matched = matched or Matched.of(workload)
     graphs = workload.graphs
     sizes = [len(graph) for graph in graphs.values()]
     bases = dict(zip(graphs, (np.cumsum(sizes) - sizes).tolist(), strict=True))
@@ -171,11 +222,9 @@ def lower(workload: Workload) -> Program:
         lane_ranks += [rank] * len(names)
     child_offsets = np.zeros(n + len(graphs) + 1, dtype=np.int64)
     np.cumsum(np.concatenate([*child_counts, root_counts]), out=child_offsets[1:])
-    collectives, messages = match_collectives(workload), match_messages(workload)
     ranks = np.repeat(np.array(list(graphs), dtype=np.int32), sizes)
     kinds = _joined([graph.kinds for graph in graphs.values()])
-    roles, partners = _partners(workload, bases, kinds, collectives, messages)
-    present = [sum(rank in graphs for rank in group.ranks) for group in workload.groups]
+    roles, partners = _partners(workload, bases, kinds, matched.collectives, matched.messages)
     return Program(
         workload=workload,
         bases=bases,
@@ -190,9 +239,7 @@ def lower(workload: Workload) -> Program:
         child_offsets=child_offsets,
         children=_joined([*children, *roots]),
         parent_counts=np.concatenate([*parent_counts, np.ones(len(graphs), dtype=np.int32)]),
-        collectives=collectives,
-        messages=messages,
-        expected=np.array(present, dtype=np.int32)[collectives.group],
+        matched=matched,
     )
 
 

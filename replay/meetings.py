@@ -47,7 +47,7 @@ def recorded_meetings(
     """
     graphs = program.workload.graphs.values()
     clocks = [int(graph.metadata[CLOCK]) for graph in graphs if isinstance(graph.metadata.get(CLOCK), int)]
-    if len(clocks) < 2 or len(clocks) < len(graphs):
+    if program.matched.rank_weights.sum() < 2 or len(clocks) < len(graphs):
         return None
     begun_ps = np.concatenate(
         [np.where(g.starts_ps >= 0, g.starts_ps - c, -1) for g, c in zip(graphs, clocks, strict=True)]
@@ -64,7 +64,7 @@ def recorded_meetings(
     ended_ps = begun_ps + lengths_ps
     is_split = np.ones(len(counts), dtype=np.bool_)
     is_split[of[~has_times[members]]] = False
-    is_split &= counts > 1
+    is_split &= np.concatenate([program.matched.sizes, np.full(len(sends), 2)]) > 1
     if not is_split.any():
         return None
     last_ps = np.full(len(counts), np.iinfo(np.int64).min, dtype=np.int64)
@@ -109,7 +109,8 @@ def _may_be_eager(program: Program, meeting: Ints, nodes: Rows, collectives: int
     matching = program.collectives
     kinds = np.append(matching.kind, -1)[np.minimum(meeting, collectives)]
     roots = np.append(matching.root, -1)[np.minimum(meeting, collectives)]
-    is_root = program.ranks[nodes] == roots
+    peers = np.concatenate([graph.peers for graph in program.workload.graphs.values()])[nodes]
+    is_root = (program.ranks[nodes] == roots) | (program.ranks[nodes] == peers)
     gives = np.isin(kinds, (CommKind.BROADCAST, CommKind.SCATTER)) & is_root
     gives |= np.isin(kinds, (CommKind.REDUCE, CommKind.GATHER)) & ~is_root & (roots >= 0)
     is_sender: NDArray[np.bool_] = program.roles[nodes] == SEND

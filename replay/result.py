@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from chakrasim.traces.graph import NO_LANE, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S, format_time
 
 if TYPE_CHECKING:
+    from chakrasim.replay.classes import RankClasses
     from chakrasim.replay.machine import Machine
     from chakrasim.replay.memory import RankMemory
     from chakrasim.traces.workload import Workload
@@ -103,55 +105,20 @@ class LaneTimes:
     busy_ps: int
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Result:
-    """Start and end of every node, and what follows from them, worked out when asked for.
-
-    Columns have all ranks' nodes one after the other, N of them; `rows` finds a rank's.
-    """
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """What the loop ran: all ranks, or one of each class. N nodes."""
 
     program: Program
-    machine: Machine
-    compute: str
-    network: str
     starts_ps: Ints
     """int64[N], -1 for a node that never started."""
     ends_ps: Ints
     """int64[N], -1 for a node that never ended."""
-    notes: tuple[str, ...] = ()
-    """What was assumed, for people."""
-    has_meetings: bool = False
-    """Whether recorded collectives and messages were split into waiting and transfer, see `meetings.py`."""
-    extrapolated: int = 0
-    """How many nodes weren't replayed, since what they belong to repeats exactly, see `repetition.py`."""
 
-    @property
-    def workload(self) -> Workload:
-        """What was replayed."""
-        return self.program.workload
-
-    def __repr__(self) -> str:
-        step_time_ps = self.step_time_ps
-        outcome = "deadlock" if step_time_ps is None else format_time(step_time_ps)
-        return f"<Result {self.workload.name!r} on {self.machine.name!r}: {outcome}>"
-
-    def rows(self, rank: int) -> slice:
-        """A rank's part of the columns, in the order of its graph: `result.ends_ps[result.rows(3)]`."""
-        return self.program.rows(rank)
-
-    @cached_property
-    def deadlock(self) -> Deadlock | None:
-        """Why the replay couldn't go on, or None if every node ended."""
-        return find_deadlock(self.program, self.starts_ps, self.ends_ps)
-
-    @property
-    def step_time_ps(self) -> int | None:
-        """When the last node of all ranks ended; None after a deadlock."""
-        return None if (self.ends_ps < 0).any() else int(self.ends_ps.max(initial=0))
-
-    def has_finished(self, rank: int) -> bool:
-        """Whether every node of a rank ended."""
-        return bool((self.ends_ps[self.rows(rank)] >= 0).all())
+    def times_of(self, rank: int) -> tuple[Ints, Ints]:
+        """Starts and ends of a rank that was run."""
+        rows = self.program.rows(rank)
+        return self.starts_ps[rows], self.ends_ps[rows]
 
     @cached_property
     def arrivals_ps(self) -> Ints:
@@ -179,10 +146,107 @@ class Result:
         waits_ps[receives] = np.maximum(sent_ps - self.starts_ps[receives], 0)
         return waits_ps
 
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """Start and end of every node, and what follows from them, worked out when asked for.
+
+    Columns have all ranks' nodes one after the other, N of them; `rows` finds a rank's.
+    """
+
+    replayed: Replayed
+    classes: RankClasses
+    """Which ranks were replayed for which."""
+    lay_out: Callable[[], Program]
+    """The program of all ranks."""
+    machine: Machine
+    compute: str
+    network: str
+    notes: tuple[str, ...] = ()
+    """What was assumed, for people."""
+    has_meetings: bool = False
+    """Whether recorded collectives and messages were split into waiting and transfer, see `meetings.py`."""
+    extrapolated: int = 0
+    """How many nodes weren't replayed, since what they belong to repeats exactly, see `repetition.py`."""
+
+    @property
+    def workload(self) -> Workload:
+        """What was replayed."""
+        return self.classes.workload
+
+    @cached_property
+    def everybody(self) -> Replayed:
+        """All ranks, each with the times of its class. O(nodes) the first time."""
+        if self.classes.is_whole:
+            return self.replayed
+        found = {rank: self.replayed.times_of(rank) for rank in self.classes.representatives}
+        of = self.classes.representative_of
+        times = (np.concatenate([found[of[rank]][at] for rank in self.workload.ranks]) for at in (0, 1))
+        return Replayed(self.lay_out(), *times)
+
+    @property
+    def program(self) -> Program:
+        """All ranks' nodes, and what they meet in."""
+        return self.everybody.program
+
+    @property
+    def starts_ps(self) -> Ints:
+        """int64[N], -1 for a node that never started."""
+        return self.everybody.starts_ps
+
+    @property
+    def ends_ps(self) -> Ints:
+        """int64[N], -1 for a node that never ended."""
+        return self.everybody.ends_ps
+
+    def __repr__(self) -> str:
+        step_time_ps = self.step_time_ps
+        outcome = "deadlock" if step_time_ps is None else format_time(step_time_ps)
+        return f"<Result {self.workload.name!r} on {self.machine.name!r}: {outcome}>"
+
+    def rows(self, rank: int) -> slice:
+        """A rank's part of the columns, in the order of its graph: `result.ends_ps[result.rows(3)]`."""
+        return self.program.rows(rank)
+
+    @cached_property
+    def deadlock(self) -> Deadlock | None:
+        """Why the replay couldn't go on, or None if every node ended."""
+        if self.step_time_ps is not None:
+            return None
+        return find_deadlock(self.program, self.starts_ps, self.ends_ps)
+
+    @property
+    def step_time_ps(self) -> int | None:
+        """When the last node of all ranks ended; None after a deadlock."""
+        ends_ps = self.replayed.ends_ps
+        return None if (ends_ps < 0).any() else int(ends_ps.max(initial=0))
+
+    def has_finished(self, rank: int) -> bool:
+        """Whether every node of a rank ended."""
+        return bool((self.replayed.times_of(self.classes.representative_of[rank])[1] >= 0).all())
+
+    @property
+    def arrivals_ps(self) -> Ints:
+        """int64[C]: when the last member of each collective arrived; -1 if not all did."""
+        return self.everybody.arrivals_ps
+
+    @property
+    def waits_ps(self) -> Ints:
+        """int64[N]: how long each collective waited for its last member, and each receive for its send."""
+        return self.everybody.waits_ps
+
     def times(self, rank: int) -> RankTimes:
         """Where a rank's time went; of a rank that didn't finish, as far as it came."""
-        rows, graph = self.rows(rank), self.workload.graphs[rank]
-        starts_ps, ends_ps = self.starts_ps[rows], self.ends_ps[rows]
+        return replace(self._times[self.classes.representative_of[rank]], rank=rank)
+
+    @cached_property
+    def _times(self) -> dict[int, RankTimes]:
+        return {rank: self._times_of(rank) for rank in self.classes.representatives}
+
+    def _times_of(self, rank: int) -> RankTimes:
+        """Of a rank that was replayed."""
+        rows, graph = self.replayed.program.rows(rank), self.workload.graphs[rank]
+        starts_ps, ends_ps = self.replayed.times_of(rank)
         has_ended = ends_ps >= 0
         is_compute, is_host = compute_and_host(graph)
         is_communication = graph.is_communication
@@ -200,7 +264,7 @@ class Result:
             is_counted &= has_ended
             compute_ps = min(int((ends_ps - starts_ps)[is_counted].sum()), finish_ps)
             either_ps = finish_ps
-        waits_ps = self.waits_ps[rows]
+        waits_ps = self.replayed.waits_ps[rows]
         waited = (waits_ps > 0) & has_ended
         return RankTimes(
             rank=rank,

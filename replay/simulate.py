@@ -1,7 +1,8 @@
 """The main flow: a workload and a machine in, a `Result` out. Start reading here.
 
-1. `lower` lays all ranks' nodes out in columns and matches collectives and messages between ranks
-   (`lower.py`).
+1. `rank_classes` finds ranks that do the same, of which one each is replayed (`classes.py`). `lower` lays
+   their nodes out in columns, with the collectives and messages that they meet in (`lower.py`,
+   `quotient.py`).
 2. `cost` works out, before anything runs, how long each node, message and collective takes: by a compute
    model (`compute/`) and by the machine's network (`network/`, `collectives/`).
 3. `run` replays: nodes start when their parents have ended and their lane is free (`kernel.py`).
@@ -14,18 +15,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from chakrasim.replay.alike import all_alike
+from chakrasim.replay.class_graphs import kinds_of_graphs
+from chakrasim.replay.classes import every_rank, rank_classes
 from chakrasim.replay.compute import default_compute
 from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.lower import lower
 from chakrasim.replay.network.analytical import rules_of
-from chakrasim.replay.result import Result
+from chakrasim.replay.quotient import quotient
+from chakrasim.replay.result import Replayed, Result
 from chakrasim.replay.run import run
 from chakrasim.replay.scheduling import CHAKRASIM
 from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
+    from chakrasim.replay.class_graphs import Kinds
+    from chakrasim.replay.classes import RankClasses
     from chakrasim.replay.costs import Costs
     from chakrasim.replay.lower import Program
     from chakrasim.replay.machine import Machine
@@ -46,6 +51,8 @@ class Prepared:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self._programs: dict[int, Program] = {}
+        self._quotients: dict[bytes, Program] = {}
+        self._kinds: dict[tuple[int, bool, bool], Kinds] = {}
 
     def simulate(
         self,
@@ -54,13 +61,19 @@ class Prepared:
         compute: str | None = None,
         network: str = "analytical",
         scales: Scales = UNSCALED,
+        classes: bool = True,
         extrapolate: bool = True,
     ) -> Result:
         """As the function `simulate` on the workload."""
         compute = compute or default_compute(self.workload, machine.compute)
         shares_links = needs_system(machine, network)
         blocks = None if shares_links else machine.blocks(self.workload.world_size)
-        program = self._program(self.workload.complete_for(blocks))
+        workload = self.workload.complete_for(blocks)
+        if classes:
+            found = self._classes(workload, machine, network, by_name=bool(scales.patterns))
+        else:
+            found = every_rank(workload, "it was asked for")
+        program = self._program_of(found)
         costs = cost(program, machine, compute, network, scales)
         starts_ps, ends_ps, notes, skipped = run_program(program, machine, network, costs, extrapolate)
         if costs.meetings is not None and (ends_ps < 0).any():
@@ -70,16 +83,47 @@ class Prepared:
             if (ends_ps >= 0).all():
                 notes = (*notes, NOT_SPLIT)
         return Result(
-            program=program,
+            replayed=Replayed(program, starts_ps[: len(program)], ends_ps[: len(program)]),
+            classes=found,
+            lay_out=lambda: self._program(workload),
             machine=machine,
             compute=compute,
             network=network,
-            starts_ps=starts_ps[: len(program)],
-            ends_ps=ends_ps[: len(program)],
-            notes=(*program.workload.notes, *costs.notes, *notes),
+            notes=(*workload.notes, *costs.notes, *notes),
             has_meetings=costs.meetings is not None,
             extrapolated=skipped,
         )
+
+    def _classes(self, workload: Workload, machine: Machine, network: str, *, by_name: bool) -> RankClasses:
+        """The ranks of which one each is enough."""
+        if len(workload.graphs) < 2:
+            return every_rank(workload, "there is only one")
+        is_asked = needs_system(machine, network)
+        if network == "shared-ports" or (is_asked and network != "analytical"):
+            return every_rank(workload, f"with --network {network} messages of different ranks meet")
+        by_rules = rules_of(machine) != CHAKRASIM
+        if by_rules and network == "measured":
+            return every_rank(workload, "by ASTRA-sim's rules the ranks' order matters")
+        key = len(workload.graphs), by_name, network == "measured"
+        if key not in self._kinds:
+            self._kinds[key] = kinds_of_graphs(workload, by_name=by_name, by_root=network == "measured")
+        if network == "recorded" or is_asked:
+            classes = rank_classes(workload, None, self._kinds[key])
+        else:
+            classes = rank_classes(workload, machine, self._kinds[key])
+        if is_asked and not (
+            len(classes) == 1 and all_alike(workload, machine.sized_for(workload.world_size))
+        ):
+            return every_rank(workload, "the machine schedules collectives by rank, and not all do the same")
+        return classes
+
+    def _program_of(self, classes: RankClasses) -> Program:
+        if classes.is_whole:
+            return self._program(classes.workload)
+        key = classes.index.tobytes()
+        if key not in self._quotients:
+            self._quotients[key] = quotient(classes)
+        return self._quotients[key]
 
     def _program(self, workload: Workload) -> Program:
         """One for the ranks that have graphs, one for all where a machine needs those."""
@@ -96,6 +140,7 @@ def simulate(
     compute: str | None = None,
     network: str = "analytical",
     scales: Scales = UNSCALED,
+    classes: bool = True,
     extrapolate: bool = True,
 ) -> Result:
     """Replay a workload on a machine.
@@ -103,15 +148,15 @@ def simulate(
     `compute` is one of `compute.COMPUTE`; None takes what the machine's file says, but the roofline where no
     time was recorded and nodes state operations. `network` is one of `costs.NETWORKS`, and `scales`
     multiplies durations. The same arguments give the same result, to the picosecond.
-    `extrapolate` changes nothing of it: iterations that repeat exactly needn't all be replayed
-    (`repetition.py`).
+    `classes` and `extrapolate` change nothing of it: of ranks that do the same one is enough (`classes.py`),
+    and iterations that repeat exactly needn't all be replayed (`repetition.py`).
 
     A replay that can't go on doesn't raise: `Result.deadlock` says who waits for what, and nodes that never
     ran have times of -1. Raises UnknownName for an unknown model, ConfigError for a machine that is too
     small.
     """
     return Prepared(workload).simulate(
-        machine, compute=compute, network=network, scales=scales, extrapolate=extrapolate
+        machine, compute=compute, network=network, scales=scales, classes=classes, extrapolate=extrapolate
     )
 
 
@@ -122,6 +167,8 @@ def simulate_many(
     compute: str | None = None,
     network: str = "analytical",
     scales: Scales = UNSCALED,
+    classes: bool = True,
+    extrapolate: bool = True,
 ) -> list[Result]:
     """Replay a workload on each of several machines; what doesn't depend on them is done once.
 
@@ -129,7 +176,10 @@ def simulate_many(
     """
     prepared = Prepared(workload)
     return [
-        prepared.simulate(machine, compute=compute, network=network, scales=scales) for machine in machines
+        prepared.simulate(
+            machine, compute=compute, network=network, scales=scales, classes=classes, extrapolate=extrapolate
+        )
+        for machine in machines
     ]
 
 
@@ -137,25 +187,8 @@ def run_program(
     program: Program, machine: Machine, network: str, costs: Costs, extrapolate: bool = True
 ) -> tuple[Ints, Ints, tuple[str, ...], int]:
     """Starts and ends of all nodes, int64[N and the begins], what the network had to assume, and how many
-    nodes were extrapolated.
-
-    Where all ranks do the same, one of them is run.
-    """
+    nodes were extrapolated."""
     in_sequence = rules_of(machine) != CHAKRASIM
-    if network == "analytical" and needs_system(machine, network):
-        from chakrasim.replay.alike import representative
-
-        one = representative(program, machine.sized_for(program.workload.world_size))
-        if one is not None:
-            ranks, of_one = len(program.bases), lower(one)
-            durations_ps, roles = costs.durations_ps[: len(of_one)], costs.roles[: len(of_one)]
-            lanes = None if costs.lanes is None else costs.lanes[: len(of_one)]
-            no_costs = np.zeros(len(of_one.collectives), dtype=np.int64)
-            state = of_one.state(durations_ps, no_costs, roles, lanes)
-            shared = shared_network(of_one, machine, network, None)
-            starts_ps, ends_ps = run(state, network=shared, one_by_one=in_sequence)
-            starts_ps, ends_ps = (np.tile(column[: len(of_one)], ranks) for column in (starts_ps, ends_ps))
-            return starts_ps, ends_ps, _notes(shared), 0
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     shared = shared_network(program, machine, network, costs.timers_ps)
     watch = None

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from naive_replay import naive_replay
 
+from chakrasim.replay.classes import every_rank
 from chakrasim.replay.kernel import SEND
 from chakrasim.replay.lower import Program, lower
-from chakrasim.replay.result import Result
+from chakrasim.replay.result import Replayed, Result
 from chakrasim.replay.run import run
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
@@ -87,4 +88,11 @@ def result_of(workload: Workload, *, collective_ps: int = COLLECTIVE_PS) -> Resu
     starts_ps, ends_ps = run(program.state(durations(program), costs_ps))
     n = len(program)
     machine = cast("Machine", SimpleNamespace(name="test machine", scheduling=None))
-    return Result(program, machine, "measured", "analytical", starts_ps[:n], ends_ps[:n])
+    return Result(
+        Replayed(program, starts_ps[:n], ends_ps[:n]),
+        every_rank(workload, "it is a test"),
+        lambda: program,
+        machine,
+        "measured",
+        "analytical",
+    )

@@ -107,6 +107,6 @@ def test_recorded_runs_don_t_need_one_rank_to_speak_for_all(
 ) -> None:
     names = ("A03_ar_1GB_ring16_ch64_act2", "C11_a2a_16MB_3d_mixed_ch8", "C15_ar_1MB_4x4x4_ch1")
     speaking = [check_case(CASES[name], shared / "oracle") for name in names]
-    monkeypatch.setattr("chakrasim.replay.alike.representative", lambda *_: None)
+    monkeypatch.setattr("chakrasim.replay.simulate.all_alike", lambda *_: False)
     assert [check_case(CASES[name], shared / "oracle") for name in names] == speaking
     assert {verdict.verdict for verdict in speaking} == {"exact"}

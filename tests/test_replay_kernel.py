@@ -238,8 +238,9 @@ def test_every_cost_times_k_is_every_time_times_k(data: st.DataObject, ranks: in
 
 
 def test_no_rank_has_precedence_over_another() -> None:
-    # On both ranks the collective and row 1 end at 100, the first makes row 2 ready, the second frees its lane,
-    # for which row 3 waits. The collective became known when rank 1 came: after row 1 of rank 0, before its own.
+    # On both ranks the collective and row 1 end at 100, the first makes row 2 ready, the second frees its
+    # lane, for which row 3 waits. When the collective would end became known when rank 1 came: after row 1 of
+    # rank 0, before that of rank 1.
     def build(b: GraphBuilder) -> None:
         coll(b)
         comp(b, COLLECTIVE_PS, lane="x")

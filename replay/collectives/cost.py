@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import lru_cache
 
 from chakrasim.replay.collectives.hockney import ALGORITHMS, Span
@@ -32,6 +33,18 @@ def collective_ps(
     layout = spans(machine, ranks)
     total = int(_phases_ps(kind, size_bytes, layout, closed_forms(machine, kind)))
     return total - total % machine.cycle_ps
+
+
+def place(machine: Machine, ranks: tuple[int, ...]) -> Hashable:
+    """All that `collective_ps` looks at of a group's ranks: where this is equal, so is the cost."""
+    if len(ranks) < 2:
+        return None
+    lies = spans(machine, ranks)
+    if machine.nccl is None:
+        return lies
+    from chakrasim.replay.collectives.nccl import shape
+
+    return lies, shape(machine, ranks)
 
 
 def closed_forms(machine: Machine, kind: CommKind) -> tuple[str, ...]:

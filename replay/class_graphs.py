@@ -1,0 +1,182 @@
+"""Which ranks' graphs are the same to the replay, but for names of groups and numbers of ranks.
+
+Groups are numbered in the order in which a rank's collectives first use them. Of a root only matters whether
+it is the rank itself. With whom a message is exchanged, and who the members of the groups are, is left to
+`classes.py`; names, tags, ids and attributes without a column don't change a time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from chakrasim.traces.graph import CLOCK, ExecutionGraph, Ints, NodeKind, Rows
+from chakrasim.traces.workload import Workload
+
+COLUMNS = (
+    *("kinds", "durations_ps", "starts_ps", "ops", "tensor_bytes", "comm_kinds", "comm_bytes", "lanes"),
+    *("is_cpu", "dtype_ids", "op_kind_ids", "involved_dims", "priorities", "parent_offsets", "parents"),
+)
+"""What of a graph's columns changes its times."""
+TABLES = ("dtypes", "op_kinds")
+
+OTHER_ROOT, OWN_ROOT = 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A rank's graph without what names groups and ranks."""
+
+    graph: ExecutionGraph
+    groups: Rows
+    """int32[n]: number of each collective's group among those that the rank uses; -1 for other nodes."""
+    roots: Rows
+    """int32[n]: OTHER_ROOT or OWN_ROOT of a collective that states one, else 0."""
+    clock_ps: int
+
+    def column(self, name: str) -> Ints:
+        """One of the columns that are compared, by its name in `ExecutionGraph` or here."""
+        found: Ints = getattr(self, name) if name in ("groups", "roots") else getattr(self.graph, name)
+        return found
+
+
+def first_difference(one: Shape, other: Shape, *, by_name: bool = False) -> tuple[str, int] | None:
+    """The first column, and in it the first row, in which two graphs differ; None if none does.
+
+    The row is -1 where they differ as a whole. O(nodes + edges).
+    """
+    a, b = one.graph, other.graph
+    if len(a) != len(b):
+        return "nodes", -1
+    if one.clock_ps != other.clock_ps:
+        return CLOCK, -1
+    tables = (*TABLES, "names") if by_name else TABLES
+    for name in tables:
+        if getattr(a, name) != getattr(b, name):
+            return name, -1
+    columns = ("groups", "roots", *COLUMNS, "name_ids") if by_name else ("groups", "roots", *COLUMNS)
+    for name in columns:
+        left, right = one.column(name), other.column(name)
+        if left is right:
+            continue
+        if len(left) != len(right):
+            return name, -1
+        if not np.array_equal(left, right):
+            row = int(np.argmax(left != right))
+            if name == "parents":
+                row = int(np.searchsorted(a.parent_offsets, row, side="right")) - 1
+            return name, min(row, len(a) - 1)
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """The ranks' graphs, sorted by what they do. R ranks in the order of the workload."""
+
+    number: Rows
+    """int32[R]: equal for ranks whose graphs are the same."""
+    shapes: tuple[Shape, ...]
+    """The first of each number."""
+    used: tuple[tuple[int, ...], ...]
+    """For each rank the group, by index in `Workload.groups`, that each of its numbers stands for."""
+
+
+def kinds_of_graphs(workload: Workload, *, by_name: bool = False, by_root: bool = False) -> Kinds:
+    """Compare all ranks' graphs. O(nodes) of graphs that don't share columns, if few are nearly the same.
+
+    Names of nodes and roots of collectives count only if it is said that they do.
+    """
+    numbers, used = [], []
+    shapes: list[Shape] = []
+    uses: dict[tuple[int, ...], _Use] = {}
+    known: dict[tuple[object, ...], int] = {}
+    prints: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for rank, graph in workload.graphs.items():
+        identity = tuple(id(getattr(graph, name)) for name in (*COLUMNS, *TABLES, *_Use.COLUMNS, "name_ids"))
+        if identity not in uses:
+            uses[identity] = _Use.of(graph, by_root=by_root)
+        use = uses[identity]
+        groups = use.groups_of(workload, rank)
+        clock_ps = int(graph.metadata.get(CLOCK, 0) or 0)
+        key = identity, use.renumbering(groups), use.own_roots(rank), clock_ps
+        if key not in known:
+            shape = use.shape(graph, rank, groups, clock_ps)
+            alike = prints[_print(shape)]
+            same = (n for n in alike if first_difference(shapes[n], shape, by_name=by_name) is None)
+            number = next(same, len(shapes))
+            if number == len(shapes):
+                shapes.append(shape)
+                alike.append(number)
+            known[key] = number
+        numbers.append(known[key])
+        used.append(tuple(dict.fromkeys(groups)))
+    return Kinds(np.array(numbers, dtype=np.int32), tuple(shapes), tuple(used))
+
+
+@dataclass(frozen=True, eq=False)
+class _Use:
+    """Which groups and roots the collectives of ranks that share columns name."""
+
+    COLUMNS = ("group_ids", "peers")
+
+    rows: Ints
+    """Of the collectives."""
+    local: tuple[int, ...]
+    """Group ids in the order of their first collective."""
+    place: Rows
+    """For each collective its group's place in `local`."""
+    stated: Rows
+    """The root of each, -1 for none that counts."""
+    roots: frozenset[int]
+
+    @classmethod
+    def of(cls, graph: ExecutionGraph, *, by_root: bool) -> _Use:
+        rows = np.flatnonzero((graph.kinds == NodeKind.COLL) & (graph.comm_kinds >= 0))
+        ids, first, inverse = np.unique(graph.group_ids[rows], return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        places = np.empty(len(ids), dtype=np.int32)
+        places[order] = np.arange(len(ids), dtype=np.int32)
+        stated = graph.peers[rows] if by_root else np.full(len(rows), -1, dtype=np.int32)
+        roots = np.unique(stated)
+        return cls(
+            rows,
+            tuple(ids[order].tolist()),
+            places[inverse.reshape(-1)],
+            stated,
+            frozenset(roots[roots >= 0].tolist()),
+        )
+
+    def groups_of(self, workload: Workload, rank: int) -> tuple[int, ...]:
+        """Index in the workload's groups of each local one."""
+        table = workload.group_tables[rank]
+        return tuple(int(table[one]) if one >= 0 else 0 for one in self.local)
+
+    def renumbering(self, groups: tuple[int, ...]) -> tuple[int, ...]:
+        """Number of each local group; two names of one group have the same."""
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+        return tuple(numbers[group] for group in groups)
+
+    def own_roots(self, rank: int) -> int:
+        """The rank, if it is the root of any of the collectives, else -1."""
+        return rank if rank in self.roots else -1
+
+    def shape(self, graph: ExecutionGraph, rank: int, groups: tuple[int, ...], clock_ps: int) -> Shape:
+        """The columns in full."""
+        numbers = np.full(len(graph), -1, dtype=np.int32)
+        if len(self.rows):
+            numbers[self.rows] = np.array(self.renumbering(groups), dtype=np.int32)[self.place]
+        roots = np.zeros(len(graph), dtype=np.int32)
+        roots[self.rows] = np.where(self.stated < 0, 0, np.where(self.stated == rank, OWN_ROOT, OTHER_ROOT))
+        return Shape(graph, numbers, roots, clock_ps)
+
+
+def _print(shape: Shape) -> tuple[int, ...]:
+    """Numbers that are equal for the same graphs, and nearly never for others. O(nodes)."""
+    graph = shape.graph
+    # Sums that wrap around: what matters is that a value moves them by where it stands.
+    weights = np.arange(1, len(graph) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    columns = graph.durations_ps, graph.comm_bytes, graph.ops, graph.kinds, graph.lanes, shape.groups
+    sums = (int((column.astype(np.uint64) * weights).sum()) for column in columns)
+    return len(graph), len(graph.parents), shape.clock_ps, *sums
