@@ -8,6 +8,7 @@ it is the rank itself. With whom a message is exchanged, and who the members of 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from chakrasim.traces.graph import CLOCK, ExecutionGraph, Ints, NodeKind, Rows
 from chakrasim.traces.workload import Workload
 
 COLUMNS = (
-    *("kinds", "durations_ps", "starts_ps", "ops", "tensor_bytes", "comm_kinds", "comm_bytes", "lanes"),
+    *("kinds", "durations_ps", "comm_kinds", "comm_bytes", "ops", "tensor_bytes", "starts_ps", "lanes"),
     *("is_cpu", "dtype_ids", "op_kind_ids", "involved_dims", "priorities", "parent_offsets", "parents"),
 )
 """What of a graph's columns changes its times."""
@@ -42,33 +43,31 @@ class Shape:
         return found
 
 
-def first_difference(one: Shape, other: Shape, *, by_name: bool = False) -> tuple[str, int] | None:
-    """The first column, and in it the first row, in which two graphs differ; None if none does.
+def differences(one: Shape, other: Shape, *, by_name: bool = False) -> Iterator[tuple[str, int]]:
+    """Each column in which two graphs differ, with the first row that does; -1 where they differ as a whole.
 
-    The row is -1 where they differ as a whole. O(nodes + edges).
+    Nothing if they are the same. O(nodes + edges).
     """
     a, b = one.graph, other.graph
     if len(a) != len(b):
-        return "nodes", -1
+        yield "nodes", -1
+        return
     if one.clock_ps != other.clock_ps:
-        return CLOCK, -1
+        yield CLOCK, -1
     tables = (*TABLES, "names") if by_name else TABLES
-    for name in tables:
-        if getattr(a, name) != getattr(b, name):
-            return name, -1
-    columns = ("groups", "roots", *COLUMNS, "name_ids") if by_name else ("groups", "roots", *COLUMNS)
-    for name in columns:
+    yield from ((name, -1) for name in tables if getattr(a, name) != getattr(b, name))
+    for name in (*COLUMNS, "groups", "roots", *(("name_ids",) if by_name else ())):
         left, right = one.column(name), other.column(name)
-        if left is right:
+        if left is right or np.array_equal(left, right):
             continue
         if len(left) != len(right):
-            return name, -1
-        if not np.array_equal(left, right):
-            row = int(np.argmax(left != right))
-            if name == "parents":
-                row = int(np.searchsorted(a.parent_offsets, row, side="right")) - 1
-            return name, min(row, len(a) - 1)
-    return None
+            continue  # of edges, which the offsets tell
+        row = int(np.argmax(left != right))
+        if name == "parent_offsets":
+            row -= 1
+        elif name == "parents":
+            row = int(np.searchsorted(a.parent_offsets, row, side="right")) - 1
+        yield name, row
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +103,7 @@ def kinds_of_graphs(workload: Workload, *, by_name: bool = False, by_root: bool 
         if key not in known:
             shape = use.shape(graph, rank, groups, clock_ps)
             alike = prints[_print(shape)]
-            same = (n for n in alike if first_difference(shapes[n], shape, by_name=by_name) is None)
+            same = (n for n in alike if not any(differences(shapes[n], shape, by_name=by_name)))
             number = next(same, len(shapes))
             if number == len(shapes):
                 shapes.append(shape)

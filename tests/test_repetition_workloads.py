@@ -30,11 +30,13 @@ def _the_loop_is_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def replayed(workload: Workload, machine: str = "hgx-h100", compute: str = "roofline") -> Result:
-    """The result, which is the same without extrapolation."""
+    """The result of all ranks, which is the same without extrapolation."""
     prepared = Prepared(workload)
     on = load_machine(machine)
-    plain = prepared.simulate(on, compute=compute, extrapolate=False)
-    result = prepared.simulate(on, compute=compute)
+    plain, result = (
+        prepared.simulate(on, compute=compute, classes=False, extrapolate=extrapolate)
+        for extrapolate in (False, True)
+    )
     np.testing.assert_array_equal(result.starts_ps, plain.starts_ps)
     np.testing.assert_array_equal(result.ends_ps, plain.ends_ps)
     assert result.to_json() == plain.to_json()

@@ -33,6 +33,7 @@ def replay_on(
     scales: Scales,
     report: Report,
     *,
+    classes: bool = True,
     extrapolate: bool = True,
 ) -> list[Outcome]:
     """Results by machine; `compute` has a model for each. What goes wrong on some of several machines stands
@@ -46,7 +47,12 @@ def replay_on(
             report(number, len(machines), f"on {machine.name}")
         try:
             result = prepared.simulate(
-                machine, compute=model, network=network, scales=scales, extrapolate=extrapolate
+                machine,
+                compute=model,
+                network=network,
+                scales=scales,
+                classes=classes,
+                extrapolate=extrapolate,
             )
             outcomes.append((machine.name, result))
         except ChakrasimError as error:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     "  chakrasim replay sample:ddp_transformer --drop all_reduce --widen 8\n"
     "  chakrasim replay graphs --astra-system system.json --astra-network network.yml\n"
     "  chakrasim replay --model llama3-70b --tp 8 --pp 4 --ranks 64 --machine hgx-h100\n"
+    "  chakrasim replay sample:ddp_transformer --explain-symmetry\n"
     "  chakrasim replay --model llama3-8b --dp 8 --machine dgx-a100 --machine hgx-h100 --machine hgx-b200\n"
     "  chakrasim replay sample:ddp_transformer --machine all\n"
 )
@@ -77,6 +78,16 @@ if TYPE_CHECKING:
 )
 @click.option("--timeline", metavar="OUT", help="Write a Perfetto/Chrome trace; - for standard output.")
 @click.option(
+    "--explain-symmetry",
+    is_flag=True,
+    help="Show which ranks do the same, so that one of them is replayed, and what keeps the others apart.",
+)
+@click.option(
+    "--no-classes",
+    is_flag=True,
+    help="Replay every rank, also those that do the same; the result is the same.",
+)
+@click.option(
     "--no-extrapolate",
     is_flag=True,
     help="Replay iterations and layers one by one even where they repeat exactly; the result is the same.",
@@ -105,6 +116,8 @@ def replay(
     critical_path: bool,
     by: str | None,
     timeline: str | None,
+    explain_symmetry: bool,
+    no_classes: bool,
     no_extrapolate: bool,
     astra: AstraFiles,
     astra_backend: str | None,
@@ -153,7 +166,9 @@ def replay(
         raise click.UsageError(f"{trace} is a trace, and --model makes one; give one of them")
     machines = whole_catalogue(machines)
     if len(machines) > 1:
-        require_plain(timeline=timeline, by=by, critical_path=critical_path)
+        require_plain(
+            timeline=timeline, by=by, critical_path=critical_path, explain_symmetry=explain_symmetry
+        )
     if transformer is not None and (compute == "measured" or network in ("measured", "recorded")):
         option = "--compute measured" if compute == "measured" else f"--network {network}"
         raise click.UsageError(f"nothing was recorded of a --model: {option} has no times to take")
@@ -210,6 +225,7 @@ def replay(
             model,
             join_scales(scales),
             report,
+            classes=not no_classes,
             extrapolate=not no_extrapolate,
         )
     made = edited.notes[len(workload.notes) :]
@@ -236,6 +252,7 @@ def replay(
         checks,
         is_what_if=is_what_if(result, is_changed),
         by=by,
+        with_symmetry=explain_symmetry,
     )
     if result.deadlock is not None:
         ctx.exit(EXIT_UNFINISHED)
@@ -328,9 +345,14 @@ def show_replay(
     *,
     is_what_if: bool = True,
     by: str | None = None,
+    with_symmetry: bool = False,
 ) -> None:
     """Print a result, and write its timeline where one is wanted."""
-    grouped = None
+    grouped = classes = None
+    if with_symmetry:
+        from chakrasim.replay.report import symmetry
+
+        classes = symmetry.document(result.classes)
     if by is not None:
         from chakrasim.replay.by_attribute import shares
 
@@ -356,6 +378,8 @@ def show_replay(
             document["critical_path"] = critical_path.document(parts)
         if grouped is not None:
             document["by"] = by_attribute.document(*grouped)
+        if classes is not None:
+            document["symmetry"] = classes
         print_json(document)
     else:
         from chakrasim.replay.report.console import people_console
@@ -372,4 +396,5 @@ def show_replay(
             fidelity=checks,
             is_what_if=is_what_if,
             by=grouped,
+            symmetry=classes,
         )

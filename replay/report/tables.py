@@ -26,6 +26,7 @@ from chakrasim.replay.report.console import (
 from chakrasim.replay.report.exposure import Exposed, exposed_by_kind, exposed_waiting_ps
 from chakrasim.replay.report.fidelity import print_fidelity
 from chakrasim.replay.report.memory import print_memory
+from chakrasim.replay.report.symmetry import print_symmetry
 from chakrasim.traces.units import format_bytes, format_rate, format_time
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ def print_replay(
     fidelity: Sequence[Fidelity] = (),
     is_what_if: bool = True,
     by: tuple[str, Sequence[Share]] | None = None,
+    symmetry: Document | None = None,
 ) -> None:
     """Everything for people about a replay of `trace`. `timeline` is where one was written.
 
-    `by` is an attribute of nodes and what those of each value did.
+    `by` is an attribute of nodes and what those of each value did, `symmetry` the document of rank classes.
     `fidelity` is the self-check of the unchanged trace; `is_what_if` says that this is another replay.
     """
     document = result.to_json()
@@ -102,6 +104,8 @@ def print_replay(
         print_shares(console, *by)
     _print_communication(console, document["collectives"], exposed)
     _print_stragglers(console, result)
+    if symmetry is not None:
+        print_symmetry(console, symmetry)
     if critical_path is not None:
         _print_critical_path(console, critical_path)
     print_list(console, "Assumed, since ranks are missing", document["assumptions"])
