@@ -99,11 +99,12 @@ def _collectives(classes: RankClasses) -> tuple[CollectiveMatching, tuple[Rows, 
     )
     pairs = np.unique(np.stack([colours, memberships.groups]), axis=1)
     groups_of_colour = np.bincount(pairs[0], minlength=1)
-    members = np.array(
-        [sum(rank in workload.graphs for rank in workload.groups[g].ranks) for g in group.tolist()],
-        dtype=np.int32,
-    )
-    return matching, (members, groups_of_colour[colour])
+    members = {
+        number: sum(rank in workload.graphs for rank in workload.groups[number].ranks)
+        for number in np.unique(group).tolist()
+    }
+    sizes = np.array([members[number] for number in group.tolist()], dtype=np.int32)
+    return matching, (sizes, groups_of_colour[colour])
 
 
 def _messages(classes: RankClasses) -> MessageMatching:

@@ -167,8 +167,11 @@ def match_messages(workload: Workload) -> MessageMatching:
 
 def _messages(workload: Workload, kind: NodeKind) -> Ints:
     tables = []
+    shared: dict[int, Ints] = {}
     for rank, graph in workload.graphs.items():
-        rows = np.flatnonzero(graph.kinds == kind)
+        key = id(graph.kinds)
+        rows = shared[key] if key in shared else np.flatnonzero(graph.kinds == kind)
+        shared[key] = rows
         if not len(rows):
             continue
         place = program_order(graph)[rows]
