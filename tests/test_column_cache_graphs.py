@@ -100,6 +100,20 @@ def test_a_graph_from_the_cache_is_the_parsed_one(path: Path, keeps_numbers: boo
     assert content(read_from_cache(path)) == content(parsed) == content(plain)
 
 
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize("keeps_numbers", [False, True])
+def test_columns_of_a_file_that_was_read_by_way_of_objects_are_kept_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch, keeps_numbers: bool, unknown: bool
+) -> None:
+    path.write_bytes(a_file(keeps_numbers=keeps_numbers, unknown=unknown))
+    plain = read(path, NEVER, drops_unknown=unknown)
+    assert entries(path) == []
+    monkeypatch.setattr(io, "CACHE_FROM_BYTES", 0)
+    assert content(read(path, NEVER, drops_unknown=unknown)) == content(plain)
+    assert len(entries(path)) == 1
+    assert content(read_from_cache(path, drops_unknown=unknown)) == content(plain)
+
+
 def test_what_was_dropped_is_told_from_the_cache_too(path: Path) -> None:
     path.write_bytes(a_file(unknown=True))
     plain = read(path, NEVER, drops_unknown=True)

@@ -17,7 +17,7 @@ from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records, split_records
 from chakrasim.traces import io, jit
 from chakrasim.traces.attributes import RecordAttributes, attribute_columns, integer_attributes
-from chakrasim.traces.decode_bytes import graph_from_bytes
+from chakrasim.traces.decode_bytes import graph_from_bytes, source_of
 from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
@@ -135,10 +135,16 @@ def files(draw: st.DrawFn) -> bytes:
     return frame_records([metadata.SerializeToString(), *nodes])
 
 
+def from_bytes(data: bytes, rank: int = 3, *, drops_unknown: bool = False) -> ExecutionGraph | None:
+    """The graph as it is read without objects, if it can be."""
+    source = source_of(data, rank, drops_unknown=drops_unknown)
+    return None if source is None else graph_from_bytes(source)
+
+
 @given(data=files())
 @settings(max_examples=400, deadline=None)
 def test_whatever_is_read_is_the_same(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    fast = graph_from_bytes(data, 3)
+    fast = from_bytes(data)
     if fast is None:
         return
     with pytest.MonkeyPatch.context() as patch:
@@ -156,7 +162,7 @@ def sound() -> bytes:
 
 def test_sound_files_are_read_without_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for data in (sound(), encode_graph(replace(graph("a:10 -> b:5@stream7, a -> c:7"), rank=3))):
-        fast = graph_from_bytes(data, 3)
+        fast = from_bytes(data)
         assert fast is not None
         assert_same(fast, read_with_objects(data, tmp_path, monkeypatch))
         assert isinstance(fast.read_attributes, RecordAttributes)
@@ -172,7 +178,7 @@ def test_damaged_files_are_never_read_otherwise(
     data = bytearray(whole[:cut] if is_cut else whole)
     if at < len(data):
         data[at] = byte
-    fast = graph_from_bytes(bytes(data), 3)
+    fast = from_bytes(bytes(data))
     if fast is None:
         return
     with pytest.MonkeyPatch.context() as patch:
@@ -189,7 +195,7 @@ def test_real_graphs_are_the_same(shared: Path, tmp_path: Path, monkeypatch: pyt
     read = 0
     for path in paths:
         data = io.read_bytes(path)
-        fast = graph_from_bytes(data, 3)
+        fast = from_bytes(data)
         if fast is not None:
             assert_same(fast, read_with_objects(data, tmp_path, monkeypatch))
             read += 1

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_wire import from_bytes
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records
 from chakrasim.traces import io, jit
 from chakrasim.traces.attributes import attribute_columns, integer_attributes
-from chakrasim.traces.decode_bytes import graph_from_bytes
 from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
@@ -272,7 +272,7 @@ def test_observed_process_groups_are_the_same_either_way(tmp_path: Path) -> None
         return number(ID, node_id) + text(NAME, b"## process_group:init ##") + number(TYPE, 4) + inputs
 
     data = file_of(node(9, [0, 1]), number(ID, 5) + number(TYPE, 4), node(2, [2, 3]))
-    fast = graph_from_bytes(data, RANK)
+    fast = from_bytes(data, RANK)
     assert fast is not None
     assert fast.groups == {"7": (2, 3)}
     assert_same_either_way(data, tmp_path)
@@ -289,7 +289,7 @@ def test_dependencies_on_unknown_nodes_are_dropped_the_same_either_way(
         for place, parents in enumerate(dependencies)
     ]
     data, folder = file_of(*nodes), tmp_path_factory.mktemp("unknown")
-    assert graph_from_bytes(data, RANK, drop_unknown_dependencies=True) is not None
+    assert from_bytes(data, RANK, drops_unknown=True) is not None
     assert_same_either_way(data, folder, drops_unknown=True)
     assert_same_either_way(data, folder)
 
@@ -329,7 +329,7 @@ WHOLE = whole_file()
 
 def test_the_whole_file_is_read_without_objects() -> None:
     """Else the tests with damage below would compare the slow way with itself."""
-    assert graph_from_bytes(WHOLE, RANK) is not None
+    assert from_bytes(WHOLE, RANK) is not None
 
 
 def test_every_cut_is_read_the_same_either_way(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ ABANDONED_S = 3600
 """A temporary file this old belongs to a process that was killed."""
 _DIGEST_BYTES = 16
 _LENGTH_BYTES = 8
+_used: dict[Path, int] = {}
+"""Bytes of all entries of a folder when it was last looked at, and those written since."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,20 @@ def folder() -> Path | None:
     except RuntimeError:  # nobody's home
         return None
     return Path(base) / "chakrasim" / "columns"
+
+
+@contextlib.contextmanager
+def switched_off() -> Iterator[None]:
+    """Nothing is taken from the cache or put there."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
 
 
 def key(digest: bytes, *facts: int) -> str:
@@ -122,7 +138,10 @@ def store(name: str, columns: Columns) -> None:
         return
     try:
         where.mkdir(parents=True, exist_ok=True)
-        _make_room(where, size)
+        # One look a process, unless it fills the cache itself.
+        if _used.get(where, MOST_BYTES) + size > MOST_BYTES:
+            _used[where] = _make_room(where, size)
+        _used[where] += size
         _write(where, f"{name}{SUFFIX}", parts)
     except OSError:
         return
@@ -147,8 +166,8 @@ def _write(where: Path, name: str, parts: Sequence[Any]) -> None:
         raise
 
 
-def _make_room(where: Path, size: int) -> None:
-    """Remove what was abandoned, and the entries longest not used, until so many bytes fit."""
+def _make_room(where: Path, size: int) -> int:
+    """Remove what was abandoned, and the entries longest not used, until so many bytes fit; what is left."""
     entries = []
     with os.scandir(where) as files:
         for file in files:
@@ -165,3 +184,4 @@ def _make_room(where: Path, size: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(path)
         total -= freed
+    return total - size

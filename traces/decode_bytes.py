@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,46 +31,107 @@ _TABLES = {
     "op_kinds": "op_kind",
 }
 """Tables of strings, and the attributes that they are of."""
+_GRAPH_COLUMNS = (
+    *("ids", "kinds", "name_ids", "durations_ps", "starts_ps", "ops", "tensor_bytes", "comm_kinds"),
+    *("comm_bytes", "group_ids", "peers", "tags", "lanes", "is_cpu", "dtype_ids", "op_kind_ids"),
+    *("involved_dims", "priorities"),
+)
+_EDGES = ("parent_offsets", "parents", "parent_is_control")
 
 
-def graph_from_bytes(
-    data: bytes,
-    rank: int | None,
-    digest: bytes | None = None,
-    *,
-    drop_unknown_dependencies: bool = False,
-) -> ExecutionGraph | None:
-    """The graph in a file's bytes; None where `graph_from_messages` has to read it, or to say what is wrong.
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file's bytes, and what its columns depend on beside its nodes."""
 
-    Without a rank it is the metadata's. With a digest of all records but the first, the columns are taken
-    from the cache, and put there (`column_cache.py`). O(bytes + n log n).
+    data: bytes
+    begin: int
+    """Where the records of nodes begin, which is also in what places of theirs mean."""
+    rank: int
+    metadata: dict[str, Any]
+    wants_more: bool
+    """Whether whole numbers that have no column are kept, for the report that asks for them."""
+    drops_unknown: bool
+    digest: bytes | None
+    """Of all records but the first; without it nothing goes to the cache."""
+
+    @property
+    def key(self) -> str | None:
+        """The name of the columns in the cache."""
+        if self.digest is None:
+            return None
+        facts = self.begin, self.rank, self.wants_more, self.drops_unknown
+        return column_cache.key(self.digest, *facts)
+
+
+def source_of(
+    data: bytes, rank: int | None, digest: bytes | None = None, *, drops_unknown: bool = False
+) -> Source | None:
+    """The file as a source of columns; None where its first record can't be parsed.
+
+    Without a rank it is the metadata's.
     """
     try:
         begin, end = next(split_records(data))
         metadata = schema.GlobalMetadata.FromString(data[begin:end])
     except (FramingError, StopIteration, DecodeError):
         return None
+    attributes = attributes_of(metadata) | {"version": metadata.version}
     if rank is None:
         rank = next((a.int64_val for a in metadata.attr if a.name == "rank"), 0)
     wants_more = any(attribute.name == MEMORY for attribute in metadata.attr)
-    # Where records begin depends on the end of the first one, too.
-    facts = end, rank, wants_more, drop_unknown_dependencies
-    key = None if digest is None else column_cache.key(digest, *facts)
-    columns = None if key is None else column_cache.load(key)
+    return Source(data, end, rank, attributes, wants_more, drops_unknown, digest)
+
+
+def graph_from_cache(source: Source) -> ExecutionGraph | None:
+    """The graph of a file that was read before (`column_cache.py`), if its columns were kept. O(bytes)."""
+    columns = None if source.key is None else column_cache.load(source.key)
+    return None if columns is None else _graph(columns, source)
+
+
+def graph_from_bytes(source: Source) -> ExecutionGraph | None:
+    """The graph in a file's bytes; None where `graph_from_messages` has to read it, or to say what is wrong.
+
+    Its columns go to the cache. O(bytes + n log n).
+    """
+    columns = _columns(source)
     if columns is None:
-        columns = _columns(data, end, rank, wants_more, drop_unknown_dependencies)
-        if columns is None:
-            return None
-        if key is not None:
-            column_cache.store(key, columns)
-    return _graph(columns, data, rank, attributes_of(metadata) | {"version": metadata.version}, wants_more)
+        return None
+    _store(source, columns)
+    return _graph(columns, source)
 
 
-def _columns(
-    data: bytes, begin: int, rank: int, wants_more: bool, drop_unknown_dependencies: bool
-) -> Columns | None:
+def keep(source: Source, graph: ExecutionGraph, spans: Sequence[tuple[int, int]]) -> None:
+    """Put the columns of a graph without defects, that was read some other way, into the cache.
+
+    `spans` are where the nodes' records begin and end, in order of their ids.
+    """
+    found = graph.read_attributes.found if isinstance(graph.read_attributes, RecordAttributes) else None
+    more = found or {}
+    starts, ends = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+    place = np.uint32 if len(source.data) < 2**32 else np.int64
+    empty = np.empty(0, dtype=np.int64)
+    arrays = {name: getattr(graph, name) for name in (*_GRAPH_COLUMNS, *_EDGES)}
+    arrays |= {
+        "dropped_dependencies": np.array([graph.metadata.get("dropped_dependencies", 0)]),
+        "record_starts": starts.astype(place),
+        "record_sizes": (ends - starts).astype(place),
+        "more_numbers": np.repeat(np.arange(len(more)), [len(rows) for rows, _ in more.values()]),
+        "more_rows": np.concatenate([*(rows for rows, _ in more.values()), empty]).astype(np.int32),
+        "more_values": np.concatenate([*(values for _, values in more.values()), empty]),
+    }
+    texts = {**{name: list(getattr(graph, name)) for name in _TABLES}, "more": list(more)}
+    _store(source, Columns(arrays=arrays, texts=texts))
+
+
+def _store(source: Source, columns: Columns) -> None:
+    if source.key is not None:
+        column_cache.store(source.key, columns)
+
+
+def _columns(source: Source) -> Columns | None:
     """The graph's columns, those of further attributes and where records are, in order of ids."""
-    nodes = read_columns(data, begin, rank, wants_more=wants_more)
+    data = source.data
+    nodes = read_columns(data, source.begin, source.rank, wants_more=source.wants_more)
     if nodes is None:
         return None
     order = np.argsort(nodes.ids, kind="stable")
@@ -77,7 +140,7 @@ def _columns(
         return None
     rows = np.empty(len(ids), dtype=np.int64)
     rows[order] = np.arange(len(ids))
-    edges = _edges(nodes, ids, rows, drop_unknown_dependencies)
+    edges = _edges(nodes, ids, rows, source.drops_unknown)
     words = _words(data, nodes, order)
     more = _more(data, nodes, rows)
     if edges is None or words is None or more is None:
@@ -127,9 +190,8 @@ def _columns(
     )
 
 
-def _graph(
-    columns: Columns, data: bytes, rank: int, metadata: dict[str, Any], wants_more: bool
-) -> ExecutionGraph:
+def _graph(columns: Columns, source: Source) -> ExecutionGraph:
+    data, metadata = source.data, source.metadata
     arrays: dict[str, Any] = dict(columns.arrays)
     starts, sizes = arrays.pop("record_starts"), arrays.pop("record_sizes")
     if dropped := int(arrays.pop("dropped_dependencies")[0]):
@@ -147,7 +209,7 @@ def _graph(
         observed = rows_listed[np.argsort(starts[rows_listed])].tolist()  # in the order of the file
     tables: dict[str, Any] = {name: tuple(columns.texts[name]) for name in _TABLES}
     more: SparseColumns | None = None
-    if wants_more:
+    if source.wants_more:
         names = columns.texts["more"]
         bounds = np.searchsorted(numbers, np.arange(len(names) + 1))
         more = {
@@ -156,7 +218,7 @@ def _graph(
             if bounds[k] < bounds[k + 1]
         }
     return ExecutionGraph(
-        rank=rank,
+        rank=source.rank,
         groups=declared_groups(metadata, map(read_node, observed)),
         metadata=metadata,
         read_attributes=RecordAttributes(lambda row: attributes_of(read_node(row)), len(starts), more),

@@ -8,10 +8,13 @@ import os
 import re
 import tempfile
 import zlib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from chakrasim.proto import execution_graph_pb2 as schema
@@ -23,15 +26,19 @@ from chakrasim.traces.decode import (
     declared_groups,
     graph_from_messages,
 )
-from chakrasim.traces.decode_bytes import graph_from_bytes
+from chakrasim.traces.decode_bytes import graph_from_bytes, graph_from_cache, keep, source_of
 from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 
-COMPILE_FROM_BYTES = 2_000_000
-"""Below this a file is read by way of protobuf's objects before numba is loaded."""
+COMPILE_FROM_BYTES = 4_000_000
+"""Of all files together: below this they are read by way of protobuf's objects before numba is loaded."""
 WITH_NUMBA_FROM_BYTES = 100_000
-"""The same where something else has loaded numba."""
+"""The same of one file where something else has loaded numba."""
+CACHE_FROM_BYTES = 100_000
+"""Columns of smaller files aren't kept."""
+GZIP_RATIO = 6
+"""How much smaller graphs usually are when they are packed."""
 GZIP_MAGIC = b"\x1f\x8b"
 FEEDER_JSON = (
     "read from feeder JSON (workload_graph), MLCommons' form for its JSON feeder, which has no "
@@ -64,17 +71,28 @@ def read_bytes(path: Path) -> bytes:
         raise TraceError(f"{path}: the gzip stream is cut or broken ({error}); copy the file again") from None
 
 
+def unpacked_bytes(files: Iterable[Path]) -> int:
+    """About how much there is to read in some files; none of those that can't be looked at."""
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            total += file.stat().st_size * (GZIP_RATIO if file.suffix == ".gz" else 1)
+    return total
+
+
 def read_graph(
     path: str | os.PathLike[str],
     rank: int | None = None,
     *,
     drop_unknown_dependencies: bool = False,
     seen: dict[bytes, ExecutionGraph] | None = None,
+    total_bytes: int = 0,
 ) -> ExecutionGraph:
     """Read one rank's graph. The rank comes from the argument, the file's name or its metadata, else 0.
 
     `seen` keeps graphs by a digest of their nodes: files that are alike but for their metadata share one
-    graph's columns, and only the first of them is decoded.
+    graph's columns, and only the first of them is decoded. `total_bytes` are those of all files that are
+    read, if there are more.
 
     The graph is not checked yet: see `chakrasim.traces.check`. Raises TraceError if the file isn't
     a Chakra file or ends too early, OSError if it can't be opened.
@@ -94,17 +112,24 @@ def read_graph(
         def records() -> bytes:
             return frame_records(m.SerializeToString() for m in (metadata, *nodes))
 
-        digest = None
+        digest, source = None, None
+        spans: list[tuple[int, int]] = []
     else:
         stated = rank if rank is not None else rank_in_name(path)
-        is_large = len(data) >= (WITH_NUMBA_FROM_BYTES if jit.is_loaded() else COMPILE_FROM_BYTES)
-        digest = _nodes_digest(data) if seen is not None or is_large else None
+        is_large = max(total_bytes, len(data)) >= COMPILE_FROM_BYTES
+        if jit.is_loaded():
+            is_large = len(data) >= WITH_NUMBA_FROM_BYTES
+        is_kept = len(data) >= CACHE_FROM_BYTES
+        digest = _nodes_digest(data) if seen is not None or is_kept or is_large else None
         if seen is not None and digest is not None and digest in seen:
             alike = _with_metadata_of(data, seen[digest], stated)
             if alike is not None:
                 return alike
-        if is_large and digest is not None and not _looks_like(data):
-            fast = graph_from_bytes(data, stated, digest, drop_unknown_dependencies=drop_unknown_dependencies)
+        source = None
+        if digest is not None and (is_kept or is_large) and not _looks_like(data):
+            source = source_of(data, stated, digest, drops_unknown=drop_unknown_dependencies)
+        if source is not None:
+            fast = graph_from_cache(source) or (graph_from_bytes(source) if is_large else None)
             if fast is not None:
                 if drop_unknown_dependencies:
                     fast = replace(fast, records=None)
@@ -132,6 +157,9 @@ def read_graph(
         records=None if drop_unknown_dependencies else records,
         drop_unknown_dependencies=drop_unknown_dependencies,
     )
+    if source is not None and not graph.defects:
+        ids = np.fromiter((node.id for node in nodes), dtype=np.uint64, count=len(nodes))
+        keep(source, graph, [spans[position] for position in np.argsort(ids, kind="stable").tolist()])
     return _remember(graph, digest, seen)
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind, Rows
-from chakrasim.traces.io import rank_in_name, read_bytes, read_graph, write_graph
+from chakrasim.traces.io import rank_in_name, read_bytes, read_graph, unpacked_bytes, write_graph
 
 WORLD = "world"
 WORLD_NAMES = ("", "0", WORLD)
@@ -304,12 +304,14 @@ def read_workload(
     single = path.is_file()
     graphs: dict[int, ExecutionGraph] = {}
     seen: dict[bytes, ExecutionGraph] = {}
+    total_bytes = unpacked_bytes(files.values())
     for rank, file in files.items():
         graph = read_graph(
             file,
             None if single else rank,
             drop_unknown_dependencies=drop_unknown_dependencies,
             seen=None if drop_unknown_dependencies else seen,
+            total_bytes=total_bytes,
         )
         graphs[graph.rank] = graph
     if not (single or partial):

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from chakrasim.converters.pytorch.convert import convert_pytorch
+from typing import TYPE_CHECKING, Any
+
 from chakrasim.converters.pytorch.sniff import is_pytorch_trace
 
+if TYPE_CHECKING:
+    from chakrasim.converters.pytorch.convert import convert_pytorch
+
 __all__ = ["convert_pytorch", "is_pytorch_trace"]
+
+
+def __getattr__(name: str) -> Any:
+    # Whoever only wants to know what a file is needn't wait for what converts it.
+    if name == "convert_pytorch":
+        from chakrasim.converters.pytorch.convert import convert_pytorch
+
+        return convert_pytorch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -84,9 +84,23 @@ def reads_trace(command: Command) -> Command:
             help="Ignore dependencies on nodes that are not in the trace.",
         ),
         click.option("--groups", metavar="FILE", help='Process groups of Chakra graphs: {"1": [0, 1]}.'),
+        click.option(
+            "--no-cache",
+            is_flag=True,
+            expose_value=False,
+            callback=_without_cache,
+            help="Read files anew, and keep nothing of them in the user's cache folder.",
+        ),
     ):
         command = option(command)
     return command
+
+
+def _without_cache(ctx: click.Context, _: click.Parameter, is_off: bool) -> None:
+    if is_off:
+        from chakrasim.traces.column_cache import switched_off
+
+        ctx.with_resource(switched_off())
 
 
 def writes_workload(command: Command) -> Command:
