@@ -167,9 +167,9 @@ def _by_what_they_meet(classes: RankClasses, stage: int, own: int, other: int) -
     if (exchanges.peers[a] < 0) != (exchanges.peers[b] < 0):
         missing = peer if exchanges.peers[a] < 0 else their_peer
         return f"{what}, that of rank {ranks[other]} {way} rank {their_peer}: rank {missing} has no trace"
-    if exchanges.peer_rows[a] != exchanges.peer_rows[b]:
-        return f"{what}, which meets another node there than that of rank {ranks[other]} on rank {their_peer}"
-    return f"{what}, which isn't like rank {their_peer}, with which rank {ranks[other]} exchanges it"
+    if before[exchanges.peers[a]] != before[exchanges.peers[b]]:
+        return f"{what}, which isn't like rank {their_peer}, with which rank {ranks[other]} exchanges it"
+    return f"{what}, which meets another node there than that of rank {ranks[other]} on rank {their_peer}"
 
 
 def _members(classes: RankClasses, membership: int, before: np.ndarray) -> dict[tuple[int, int], int]:

@@ -88,7 +88,7 @@ class Exchanges:
         return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RankClasses:
     """The classes of a workload's ranks on a machine. R ranks in the order of the workload."""
 
