@@ -33,11 +33,18 @@ class Step:
 
     what: str
     axis: int
-    lane: str | None
+    lanes: tuple[str | None, ...]
+    """By place along the last axis, like what follows."""
     size_bytes: int
     kind: CommKind
     durations_ps: NDArray[np.int64]
     """By place along the axis: of the nodes before it."""
+    factors: tuple[int, ...] = (1,)
+    """By place along the last axis, what bytes are multiplied by."""
+    chains: tuple[bool, ...] = (False,)
+    """By place along the last axis, whether nodes follow each other."""
+    swaps: tuple[bool, ...] = (False,)
+    """By place along the last axis, whether the first two axes change places."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,8 @@ class Job:
         names = list(groups)
         builder = GraphBuilder(rank, groups=groups, metadata={CLOCK: 0} if self.is_recorded else {})
         last: list[int] = []
-        stray_ps, now_ps = self.strays.get(rank, 0), 0
+        # Where recorded, ranks of every other place begin later, so that the others waited for them.
+        stray_ps, now_ps = self.strays.get(rank, 0), 20_000_000 * (place[0] % 2)
 
         def recorded() -> dict[str, int]:
             nonlocal now_ps
@@ -86,15 +94,22 @@ class Job:
             )
 
         for step in self.steps:
-            at = place[step.axis] if step.axis >= 0 else 0
+            axis, last_place = step.axis, place[-1]
+            if axis in (0, 1) and step.swaps[last_place % len(step.swaps)]:
+                axis = 1 - axis
+            lane = step.lanes[last_place % len(step.lanes)]
+            size_bytes = step.size_bytes
+            if axis in (0, 1):
+                size_bytes *= step.factors[last_place % len(step.factors)]
+            at = place[axis] if axis >= 0 else 0
             for number, duration_ps in enumerate(step.durations_ps[at % len(step.durations_ps)].tolist()):
-                lane = "ab"[number % 2]
-                after = last if number < 2 else [len(builder) - 2]
-                comp(builder, duration_ps + stray_ps, *after, lane=lane)
+                back = 1 if step.chains[last_place % len(step.chains)] else 2
+                after = last if number < 2 else [len(builder) - back]
+                comp(builder, duration_ps + stray_ps, *after, lane="ab"[number % 2])
                 stray_ps = 0
             tail = [len(builder) - 1] if len(step.durations_ps[0]) else last
             if step.what == "group":
-                group = names[step.axis] if step.axis >= 0 else None
+                group = names[axis] if axis >= 0 else None
                 root = {}
                 if step.kind == CommKind.BROADCAST:
                     members = groups[group] if group is not None else [0]
@@ -104,24 +119,22 @@ class Job:
                         builder,
                         *tail,
                         group=group,
-                        lane=step.lane,
+                        lane=lane,
                         comm_kind=step.kind,
-                        comm_bytes=step.size_bytes,
+                        comm_bytes=size_bytes,
                         **root,
                         **recorded(),
                     )
                 ]
-            elif step.axis >= 0 and len(lines[step.axis]) > 1:
-                line = lines[step.axis]
+            elif axis >= 0 and len(lines[axis]) > 1:
+                line = lines[axis]
                 here = line.index(rank)
                 last = []
                 if self.has_wrap or here + 1 < len(line):
                     to = line[(here + 1) % len(line)]
-                    last.append(send(builder, to, *tail, comm_bytes=step.size_bytes, **recorded()))
+                    last.append(send(builder, to, *tail, comm_bytes=size_bytes, **recorded()))
                 if self.has_wrap or here > 0:
-                    last.append(
-                        recv(builder, line[here - 1], *tail, comm_bytes=step.size_bytes, **recorded())
-                    )
+                    last.append(recv(builder, line[here - 1], *tail, comm_bytes=size_bytes, **recorded()))
             else:
                 last = tail
         comp(builder, 1_000_000, *last, lane="a")
@@ -143,10 +156,13 @@ def random_job(random: Random, most_ranks: int = 64) -> Job:
             Step(
                 what=str(random.choice(["group", "group", "message"])),
                 axis=axis,
-                lane=[None, "a", "c"][random.integers(3)],
+                lanes=tuple([None, "a", "c"][n] for n in random.integers(3, size=variants)),
                 size_bytes=int(random.choice([1000, 500_000])),
                 kind=KINDS[random.integers(len(KINDS))],
                 durations_ps=random.choice(DURATIONS_PS, size=(variants, random.integers(0, 5))),
+                factors=tuple(random.integers(1, 3, size=variants).tolist()),
+                chains=tuple((random.random(variants) < 0.5).tolist()),
+                swaps=tuple((random.random(variants) < 0.3).tolist()),
             )
         )
     size = prod(shape)

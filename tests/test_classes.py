@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from replay_cases import coll, comp, rank, recv, send
 
 from chakrasim.converters.synthetic.transformer import Model, Plan, generate_training
+from chakrasim.replay.astra_sim.files import read_astra_sim
 from chakrasim.replay.cli import main
 from chakrasim.replay.machine import Machine, load_machine
 from chakrasim.replay.report.symmetry import document
@@ -173,6 +174,68 @@ def test_ranks_that_don_t_come_make_the_same_deadlock() -> None:
     result = compared(job(4, build), load_machine("ethernet-10g"))
     assert result.deadlock is not None
     assert result.classes.why_all == "the members of group 'world' don't issue the same collectives"
+
+
+def test_ranks_that_never_come_make_the_same_deadlock() -> None:
+    result = compared(
+        job(4, lambda b: comp(b, 5) if b.rank == 3 else coll(b, comp(b, 5))), load_machine("ethernet-10g")
+    )
+    assert result.deadlock is not None
+    assert result.classes.why_all == "not all members of group 'world' take part in its collectives"
+
+
+def test_a_message_that_nobody_sends_makes_the_same_deadlock() -> None:
+    def build(b: GraphBuilder) -> None:
+        send(b, b.rank ^ 1)
+        recv(b, b.rank ^ 1)
+        if b.rank == 2:
+            recv(b, 3, comp(b, 5))
+
+    result = compared(job(4, build), load_machine("ethernet-10g"))
+    assert result.deadlock is not None
+    assert result.classes.why_all == "a message of rank 2 has one end only"
+
+
+def test_which_message_comes_first_tells_ranks_apart() -> None:
+    # Ranks 0 and 1 send one message early and one late. Rank 3 has the late one in the row in which rank 2
+    # has the early one. Tags, which tell them apart, are no difference by themselves.
+    def build(b: GraphBuilder) -> None:
+        if b.rank < 2:
+            send(b, b.rank + 2, tag=7)
+            send(b, b.rank + 2, comp(b, 90_000_000), tag=8)
+        else:
+            for tag in (7, 8) if b.rank == 2 else (8, 7):
+                comp(b, 5, recv(b, b.rank - 2, tag=tag))
+
+    result = compared(job(4, build), load_machine("ethernet-10g"))
+    assert len(result.classes) == 4
+    assert explained(result)[-1] == (
+        "node 0 ('recv') is a message from rank 1, which meets another node there than that of rank 2 on "
+        "rank 0"
+    )
+
+
+def test_notes_count_every_rank() -> None:
+    def build(b: GraphBuilder) -> None:
+        b.add(NodeKind.COMP, "untyped", ops=10**9)
+
+    result = compared(job(4, build), load_machine("hgx-h100"), compute="roofline")
+    assert len(result.classes) == 1
+    assert any("4 of them" in note for note in result.notes), result.notes
+
+
+def test_by_the_rules_of_astra_sim_recorded_times_are_replayed_for_all(tmp_path: Path) -> None:
+    # Ends at one instant have an order there, which depends on the ranks' numbers.
+    system, network = tmp_path / "system.json", tmp_path / "network.yml"
+    rings = {f"{kind}-implementation": ["ring"] for kind in ("all-reduce", "all-gather", "all-to-all")}
+    rings["reduce-scatter-implementation"] = ["ring"]
+    splits = {"preferred-dataset-splits": 4, "active-chunks-per-dimension": 1, "endpoint-delay": 10}
+    system.write_bytes(orjson.dumps({**rings, **splits, "scheduling-policy": "LIFO"}))
+    network.write_text("topology: [Ring]\nnpus_count: [4]\nbandwidth: [50]\nlatency: [500]\n")
+    machine = read_astra_sim(system=system, network=network).machine
+    workload = job(4, lambda b: coll(b, duration_ps=10_000))
+    assert "order" in compared(workload, machine, network="measured").classes.why_all
+    assert len(compared(workload, machine).classes) == 1
 
 
 @pytest.mark.parametrize("network", ["shared-ports", "congestion-aware"])
