@@ -8,7 +8,10 @@ order of `execution_graph.proto` and of this file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,19 +25,28 @@ from chakrasim.traces.units import PS_PER_US
 
 SCHEMA_VERSION = "0.0.4"
 
+BLOCK_NODES = 32_768
+"""Nodes that are encoded at a time: enough for numpy, and few enough for the processor's cache."""
+
+_COLUMNS = (
+    *("ids", "kinds", "name_ids", "durations_ps", "starts_ps", "ops", "tensor_bytes", "comm_kinds"),
+    *("comm_bytes", "group_ids", "peers", "tags", "lanes", "is_cpu", "dtype_ids", "op_kind_ids"),
+    *("involved_dims", "priorities"),
+)
 _LENGTH_DELIMITED = 2
 _INT32, _INT64, _UINT64 = "int32_val", "int64_val", "uint64_val"
 
 
 def encode_graph(graph: ExecutionGraph) -> bytes:
     """The bytes of a file: GlobalMetadata, then one Node a row, each with its length before it. O(n + m)."""
-    metadata = _metadata(graph).SerializeToString()
-    records = encode_nodes(graph)
-    lengths = _varints(np.array([len(metadata), *map(len, records)], dtype=np.uint64))
-    parts: list[bytes] = [b""] * (2 * len(lengths))
-    parts[0::2] = lengths
-    parts[1::2] = [metadata, *records]
-    return b"".join(parts)
+    return b"".join(encoded_parts(graph))
+
+
+def encoded_parts(graph: ExecutionGraph) -> Iterator[bytes]:
+    """The same in parts, which take less memory one by one."""
+    yield _framed([_metadata(graph).SerializeToString()])
+    for block in _blocks(graph):
+        yield _framed(_encode_block(block, graph.ids))
 
 
 def messages_from_graph(graph: ExecutionGraph) -> Iterator[Any]:
@@ -46,11 +58,51 @@ def messages_from_graph(graph: ExecutionGraph) -> Iterator[Any]:
 
 def encode_nodes(graph: ExecutionGraph) -> list[bytes]:
     """The body of each row's record."""
+    return [record for block in _blocks(graph) for record in _encode_block(block, graph.ids)]
+
+
+def _framed(records: list[bytes]) -> bytes:
+    parts: list[bytes] = [b""] * (2 * len(records))
+    parts[0::2] = _varints(np.array([*map(len, records)], dtype=np.uint64))
+    parts[1::2] = records
+    return b"".join(parts)
+
+
+def _blocks(graph: ExecutionGraph) -> Iterator[ExecutionGraph]:
+    """Rows of a graph, some at a time; their parents are rows of the whole."""
+    read, n = graph.read_attributes, len(graph)
+    with_rows = sorted(read.rows) if isinstance(read, NodeAttributes) else []
+    for first in range(0, n, BLOCK_NODES):
+        last = min(first + BLOCK_NODES, n)
+        edges = slice(graph.parent_offsets[first], graph.parent_offsets[last])
+        part: Callable[[int], dict[str, Any]] | None = None
+        if isinstance(read, NodeAttributes):
+            chosen = with_rows[bisect_left(with_rows, first) : bisect_left(with_rows, last)]
+            columns = {name: column[first:last] for name, column in read.columns.items()}
+            part = NodeAttributes(columns, {row - first: read.rows[row] for row in chosen})
+        elif read is not None:
+            part = partial(_read_later, read, first)
+        yield replace(
+            graph,
+            **{name: getattr(graph, name)[first:last] for name in _COLUMNS},
+            parent_offsets=graph.parent_offsets[first : last + 1] - graph.parent_offsets[first],
+            parents=graph.parents[edges],
+            parent_is_control=graph.parent_is_control[edges],
+            read_attributes=part,
+        )
+
+
+def _read_later(read: Callable[[int], dict[str, Any]], first: int, row: int) -> dict[str, Any]:
+    return read(first + row)
+
+
+def _encode_block(graph: ExecutionGraph, ids: NDArray[np.uint64]) -> list[bytes]:
+    """The bodies of a block's records; `ids` are those of the whole graph."""
     starts, durations = graph.starts_ps, graph.durations_ps
     fields = [
         _integers("id", graph.ids, graph.ids > 0),
         _names_and_kinds(graph),
-        *_dependencies(graph),
+        *_dependencies(graph, ids),
         # Chakra keeps whole microseconds; the exact value goes into attributes of ours.
         _integers("start_time_micros", starts // PS_PER_US, starts >= PS_PER_US),
         _integers("duration_micros", durations // PS_PER_US, durations >= PS_PER_US),
@@ -131,7 +183,7 @@ def _names_and_kinds(graph: ExecutionGraph) -> list[bytes]:
     return _chosen(index, table)
 
 
-def _dependencies(graph: ExecutionGraph) -> Iterator[list[bytes] | None]:
+def _dependencies(graph: ExecutionGraph, ids_of_rows: NDArray[np.uint64]) -> Iterator[list[bytes] | None]:
     """Control dependencies, then data dependencies: ids of parents, packed."""
     n = len(graph)
     child = np.repeat(np.arange(n), np.diff(graph.parent_offsets))
@@ -141,7 +193,7 @@ def _dependencies(graph: ExecutionGraph) -> Iterator[list[bytes] | None]:
             yield None
             continue
         tag = _tag(schema.Node, field, _LENGTH_DELIMITED)
-        ids = _varints(graph.ids[graph.parents[chosen]])
+        ids = _varints(ids_of_rows[graph.parents[chosen]])
         counts = np.bincount(child[chosen], minlength=n)
         rows = np.flatnonzero(counts)
         ends = np.cumsum(counts[rows])
