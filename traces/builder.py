@@ -174,6 +174,9 @@ _COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "priorities": (np.int64, 0),
 }
 """Type and absent value of each column, in the order in which `GraphBuilder` keeps a node."""
+NARROWED = ("tags", "involved_dims", "priorities")
+"""Columns of int64 that few nodes have, and then with small values: int8 or int32 where that holds them, so
+that a node takes under 100 bytes."""
 
 
 def graph_of_columns(
@@ -198,10 +201,13 @@ def graph_of_columns(
     `children`, `parents` and `is_control` are the edges, by row and in any order. O(n + m log m). Raises
     IndexError for an edge to a row that isn't there: a mistake of the caller's.
     """
-    full: dict[str, Any] = {
-        name: np.asarray(columns[name], dtype=dtype) if name in columns else np.full(n, absent, dtype=dtype)
-        for name, (dtype, absent) in _COLUMNS.items()
-    }
+    full: dict[str, Any] = {}
+    for name, (dtype, absent) in _COLUMNS.items():
+        if name not in columns:
+            full[name] = np.full(n, absent, dtype=np.int8 if name in NARROWED else dtype)
+        else:
+            column = np.asarray(columns[name], dtype=dtype)
+            full[name] = narrowed(column) if name in NARROWED else column
     if is_control is None:
         is_control = np.zeros(len(children), dtype=np.bool_)
     offsets, parent_rows, is_control = csr_edges(n, children, parents, is_control)
@@ -223,6 +229,16 @@ def graph_of_columns(
     )
 
 
+def narrowed(column: NDArray[np.int64]) -> NDArray[Any]:
+    """The column in the smallest of int8, int32 and int64 that holds it."""
+    least, most = int(column.min(initial=0)), int(column.max(initial=0))
+    for dtype in (np.int8, np.int32):
+        bounds = np.iinfo(dtype)
+        if bounds.min <= least and most <= bounds.max:
+            return column.astype(dtype)
+    return column
+
+
 def csr_edges(
     n: int, children: NDArray[np.int64], parents: NDArray[np.int64], is_control: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
@@ -232,12 +248,17 @@ def csr_edges(
     """
     if len(parents) and (parents.min() < 0 or parents.max() >= n):
         raise IndexError(f"an edge names a row outside 0..{n - 1}")
-    key = (children * max(n, 1) + parents) * 2 + is_control
-    order = np.argsort(key, kind="stable")
-    key = key[order] >> 1
+    key = children.astype(np.int64)
+    key *= n
+    key += parents
+    key *= 2
+    key += is_control
+    key.sort()
     first = np.ones(len(key), dtype=np.bool_)
-    first[1:] = key[1:] != key[:-1]
-    chosen = order[first]
+    np.not_equal(key[1:] >> 1, key[:-1] >> 1, out=first[1:])
+    key = key[first]
+    is_control = (key & 1).astype(np.bool_)
+    key >>= 1
     offsets = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(np.bincount(children[chosen], minlength=n), out=offsets[1:])
-    return offsets, parents[chosen].astype(np.int32), is_control[chosen]
+    np.cumsum(np.bincount(key // max(n, 1), minlength=n), out=offsets[1:])
+    return offsets, (key % max(n, 1)).astype(np.int32), is_control

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.traces.attributes import Entries, RecordAttributes, packed
-from chakrasim.traces.builder import StringTable, csr_edges
+from chakrasim.traces.builder import NARROWED, StringTable, csr_edges, narrowed
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, Defect, ExecutionGraph, NodeKind
 from chakrasim.traces.memory import MEMORY
 from chakrasim.traces.units import PS_PER_US
@@ -32,9 +31,6 @@ _SMALL = {"comm_kinds": 127, "peers": 2**31 - 1}
 _BYTE_COLUMNS = ("kinds", "comm_kinds", "dtype_ids", "op_kind_ids")
 _DTYPES: dict[str, type[np.generic]] = {**dict.fromkeys(_BYTE_COLUMNS, np.int8), "is_cpu": np.bool_}
 _INT32_COLUMNS = ("name_ids", "group_ids", "peers", "lanes")
-NARROWED = ("tags", "involved_dims", "priorities")
-"""Columns of int64 that few nodes have, and then with small values: those of a graph that is read are int8 or
-int32 where that holds them, so that a node takes under 100 bytes."""
 _TABLES = {
     "pg_name": ("group_names", "group_ids"),
     "dtype": ("dtypes", "dtype_ids"),
@@ -182,16 +178,6 @@ def graph_from_messages(
         records=records,
         **arrays,
     )
-
-
-def narrowed(column: NDArray[np.int64]) -> NDArray[Any]:
-    """The column in the smallest of int8, int32 and int64 that holds it."""
-    least, most = int(column.min(initial=0)), int(column.max(initial=0))
-    for dtype in (np.int8, np.int32):
-        bounds = np.iinfo(dtype)
-        if bounds.min <= least and most <= bounds.max:
-            return column.astype(dtype)
-    return column
 
 
 def _first_of_each(sorted_ids: Any) -> Any:

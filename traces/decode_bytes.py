@@ -14,9 +14,9 @@ from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, split_records
 from chakrasim.traces import column_cache
 from chakrasim.traces.attributes import RecordAttributes, SparseColumns
-from chakrasim.traces.builder import csr_edges
+from chakrasim.traces.builder import csr_edges, narrowed
 from chakrasim.traces.column_cache import Columns
-from chakrasim.traces.decode import GROUPS_OBSERVED, attributes_of, declared_groups, narrowed
+from chakrasim.traces.decode import GROUPS_OBSERVED, attributes_of, declared_groups
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph, NodeKind
 from chakrasim.traces.memory import MEMORY
 from chakrasim.traces.wire import INTEGERS, WORDS

@@ -19,7 +19,7 @@ from chakrasim.converters.pytorch.device import Works
 from chakrasim.converters.pytorch.host import GAP, Pieces, piece_from, segment_numbers
 from chakrasim.converters.pytorch.kineto import COPY, KERNEL, Ints, Recording
 from chakrasim.traces.attributes import NodeAttributes
-from chakrasim.traces.builder import StringTable, graph_of_columns
+from chakrasim.traces.builder import StringTable, graph_of_columns, narrowed
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, NodeKind
 from chakrasim.traces.units import PS_PER_NS
 
@@ -82,7 +82,7 @@ def make_graph(
     columns: dict[str, NDArray[Any]] = {
         "name_ids": name_ids,
         "kinds": np.concatenate(
-            [np.full(first_work, NodeKind.COMP), _work_kinds(recording, works)], dtype=np.int64
+            [np.full(first_work, NodeKind.COMP, dtype=np.int8), _work_kinds(recording, works)]
         ),
         "durations_ps": np.concatenate([lengths, delays.length_ns[delayed], works.end_ns - works.start_ns])
         * PS_PER_NS,
@@ -104,7 +104,7 @@ def make_graph(
                 is_job,
             ]
         ),
-        "lanes": np.concatenate([pieces.thread, np.full(len(delayed), NO_LANE), work_lane]),
+        "lanes": np.concatenate([pieces.thread, np.full(len(delayed), NO_LANE), work_lane]).astype(np.int32),
     }
     # in order of rows; what few rows have is put there
     for name in columns:
@@ -116,7 +116,7 @@ def make_graph(
     rows_of = piece_row, delay_row, work_row
     children, parents = _edges(works, pieces, launchers, delays, edges, delayed, *rows_of)
     number = segment_numbers(pieces)
-    function_id, segment = np.full((2, n), -1, dtype=np.int64)
+    function_id, segment = (np.full(n, -1, dtype=np.int64) for _ in range(2))
     begins = np.flatnonzero((pieces.event != GAP) & (number == 0))
     function_id[piece_row[begins]] = recording.host.function_id[pieces.event[begins]]
     goes_on = np.flatnonzero(number > 0)
@@ -133,7 +133,7 @@ def make_graph(
         dtypes=dtypes,
         groups=groups,
         metadata=metadata,
-        attributes=NodeAttributes({"rf_id": function_id, "segment": segment}, attributes),
+        attributes=NodeAttributes({"rf_id": narrowed(function_id), "segment": narrowed(segment)}, attributes),
     )
 
 
@@ -178,8 +178,8 @@ def _names(
     return tuple(names[k] for k in used.tolist()), number[ids]
 
 
-def _work_kinds(recording: Recording, works: Works) -> Ints:
-    kinds = np.full(len(works), int(NodeKind.COMP), dtype=np.int64)
+def _work_kinds(recording: Recording, works: Works) -> NDArray[np.int8]:
+    kinds = np.full(len(works), NodeKind.COMP, dtype=np.int8)
     device = recording.device
     # what leaves the device is loaded from it; copies to it, on it, and memsets store there
     leaves = np.array(["DtoH" in name for name in recording.names], dtype=np.bool_)
