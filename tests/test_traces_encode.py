@@ -6,12 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chakrasim.proto import execution_graph_pb2 as schema
+from chakrasim.traces import encode
 from chakrasim.traces.attributes import NodeAttributes
-from chakrasim.traces.encode import encode_graph, encode_nodes
+from chakrasim.traces.encode import _blocks, _fields, encode_graph, encode_nodes
+from chakrasim.traces.encode_bytes import put_records
+from chakrasim.traces.encode_fields import framed
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 from chakrasim.traces.io import read_graph, write_graph
 from chakrasim.traces.testing import graph
@@ -79,6 +83,32 @@ def test_fields_say_what_the_columns_say(of: ExecutionGraph) -> None:
         assert found.get("start_ps", -1) == of.starts_ps[row]
         assert found.get("comm_priority", 0) == of.priorities[row]
         assert len(found) + (row == 1) == len(node.attr)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(graphs())
+def test_compiled_and_plain_writers_write_the_same(of: ExecutionGraph) -> None:
+    by_objects = encode_graph(of)
+    (block,) = _blocks(of)
+    fields = _fields(block, of.ids)
+    first = by_objects.index(framed(fields, put_records))
+    assert framed(fields, put_records) == framed(fields) == by_objects[first:]
+
+
+def test_blocks_of_nodes_make_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = graph("a:1 -> b:2 -> c:3, a -> c, d:4 -> e:5, c -> f:6")
+    of = replace(
+        of, read_attributes=NodeAttributes({"rf_id": np.arange(6) - 1}, {1: {"x": 1}, 4: {"y": "z"}})
+    )
+    whole = encode_graph(of)
+    later = encode_graph(replace(of, read_attributes=of.attributes))
+    for size in (1, 2, 4):
+        monkeypatch.setattr(encode, "BLOCK_NODES", size)
+        assert encode_graph(of) == whole
+        assert encode_graph(replace(of, read_attributes=of.attributes)) == later
+        monkeypatch.setattr(encode, "WITH_NUMBA_FROM_NODES", 0)
+        monkeypatch.setattr(encode, "COMPILE_FROM_NODES", 0)
+        assert encode_graph(of) == whole
 
 
 def test_records_stand_behind_their_lengths() -> None:
