@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,9 +104,18 @@ def scan_file(path: Path, collected: Collected) -> dict[str, Any] | None:
     """
     run = _Scan(collected, compiled())
     try:
-        return run.read(_pieces(path))
+        return run.read(_ahead(_pieces(path)))
     except (OSError, EOFError, zlib.error, orjson.JSONDecodeError, UnicodeDecodeError, TypeError, _Unusual):
         return None
+
+
+def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, each piece being made while the one before it is looked at."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, b"")
+        while piece := coming.result():
+            coming = pool.submit(next, pieces, b"")
+            yield piece
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
