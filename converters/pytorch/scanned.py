@@ -21,7 +21,7 @@ from chakrasim.converters.pytorch.jsonfile import GZIP_MAGIC
 from chakrasim.converters.pytorch.kineto import KERNEL
 from chakrasim.traces import jit
 
-FROM_BYTES = 50_000_000
+FROM_BYTES = 25_000_000
 """So much text is read by objects as fast as numba is loaded and the same text scanned."""
 FROM_BYTES_LOADED = 2_000_000
 _PIECE_BYTES = 1_000_000
