@@ -99,6 +99,8 @@ class Workload:
         world = tuple(range(size))
         index: dict[tuple[str, tuple[int, ...]], int] = {(WORLD, world): 0}
         tables: dict[int, Rows] = {}
+        # Members that share one tuple needn't compare it rank by rank: its id is its own while it is kept.
+        known: dict[tuple[str, int], tuple[int, tuple[int, ...]]] = {}
         for rank, graph in graphs.items():
             table = np.full(len(graph.group_names), -1, dtype=np.int32)
             for local, group_name in enumerate(graph.group_names):
@@ -107,10 +109,12 @@ class Workload:
                     continue
                 # Another group of all ranks has an order of its own: it stays apart from the world.
                 ranks = ranks or world
-                if group_name in WORLD_NAMES and (ranks is world or ranks == world):
-                    table[local] = 0
-                else:
-                    table[local] = index.setdefault((group_name, ranks), len(index))
+                key = group_name, id(ranks)
+                if key not in known:
+                    is_world = group_name in WORLD_NAMES and (ranks is world or ranks == world)
+                    number = 0 if is_world else index.setdefault((group_name, ranks), len(index))
+                    known[key] = number, ranks
+                table[local] = known[key][0]
             tables[rank] = table
         return cls(
             name=name,
