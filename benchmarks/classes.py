@@ -70,7 +70,7 @@ def every(step: int, first: int, last: int) -> tuple[int, ...]:
 
 
 def groups_of(rank: int, first: int, last: int) -> dict[str, tuple[int, ...]]:
-    """In a job, or a stage, of these ranks: eight neighbours are a tensor group, every eighth a data group."""
+    """In a job or a stage of these ranks: eight neighbours are a tensor group, every eighth a data group."""
     low = rank // TENSOR * TENSOR
     return {
         "tensor": every(1, low, low + TENSOR),

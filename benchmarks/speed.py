@@ -8,7 +8,8 @@ Every result is checked: finish times against ASTRA-sim's, to the nanosecond, an
 events that the loop processed, so that work left out can't look like speed. ASTRA-sim's times are scaled by
 how long the same loop of Python takes here and took there. The file of times defaults to
 `$CHAKRASIM_SHARED/perf/astra_times.json`, else `../shared/perf/astra_times.json`; without it those rows are
-left out.
+left out. In the end the parts have their turn, each a program of its own: reading, converting, rank classes,
+repetition and batches.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from chakrasim.replay.run import run
 from chakrasim.traces.builder import GraphBuilder, graph_of_columns
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.io import write_graph
-from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload import Workload, read_workload
 
 ASTRA_TIMES = (
     Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -48,6 +49,7 @@ LLAMA = (
     "--gradient-dtype", "fp32",
 )  # fmt: skip
 SEQUENCES_PER_REPLICA = 16
+PARTS = ("ingestion", "conversion", "classes", "repetition", "batch")
 CURVE_RANKS = (8, 64, 512, 4096, 32768, 131072)
 CURVE_NODES = (10**3, 10**4, 10**5, 10**6, 10**7)
 
@@ -163,6 +165,19 @@ def training_step(ranks: int, *, times: int) -> Measured:
     return Measured(f"Llama 3 405B, {ranks:,} ranks", ranks, document["nodes"], seconds, peak)
 
 
+def generation(ranks: int, folder: Path) -> Measured:
+    """Writing the graphs of a step of Llama 3 405B, one of each kind of rank."""
+    data = ranks // 128
+    output = folder / f"generated{ranks}"
+    arguments = ["generate", "transformer", *LLAMA, "--dp", str(data), "--global-batch", str(16 * data)]
+    arguments += ["--one-of-each", "-o", str(output), "--force"]
+    seconds, peak, _ = whole_process(arguments)
+    nodes = len(read_workload(output, partial=True))
+    if nodes < 50_000:
+        sys.exit(f"{ranks} ranks: only {nodes} nodes were written")
+    return Measured(f"generate Llama 3 405B, {ranks:,} ranks", ranks, nodes, seconds, peak)
+
+
 def different_ranks(ranks: int, nodes: int, collectives: int) -> Workload:
     """Ranks whose nodes all take their own times, with all-reduces of all in between. O(ranks x nodes)."""
     every = nodes // collectives
@@ -234,7 +249,8 @@ def show(title: str, rows: list[Measured]) -> None:
 @click.command(help=__doc__)
 @click.argument("times", type=click.Path(dir_okay=False, path_type=Path), default=ASTRA_TIMES)
 @click.option("--no-curves", is_flag=True, help="Leave the curves out.")
-def main(times: Path, no_curves: bool) -> None:
+@click.option("--no-parts", is_flag=True, help="Leave the other programs out.")
+def main(times: Path, no_curves: bool, no_parts: bool) -> None:
     """Measure, check and print."""
     here_s = python_loop_s()
     known = json.loads(times.read_text()) if times.exists() else {"runs": [], "python_loop_s": here_s}
@@ -243,7 +259,7 @@ def main(times: Path, no_curves: bool) -> None:
     curve: list[Measured] = []
     # A child's peak memory counts from its parent's: whole processes come before graphs are made here.
     with tempfile.TemporaryDirectory() as folder, progress("measuring") as report:
-        steps = len(known["runs"]) + 3 + (0 if no_curves else len(CURVE_RANKS))
+        steps = len(known["runs"]) + 4 + (0 if no_curves else len(CURVE_RANKS))
         help_s, help_MB, _ = whole_process(["--help"], times=5)
         rows.append(Measured("chakrasim --help", 0, 0, help_s, help_MB))
         sample = json.loads(whole_process(["replay", "--json"], times=1)[2])
@@ -255,6 +271,8 @@ def main(times: Path, no_curves: bool) -> None:
         for ranks in (16384, 131072):
             report(len(rows) - 2, steps, f"{ranks:,} ranks")
             rows.append(training_step(ranks, times=3))
+        report(len(rows) - 2, steps, "generation")
+        rows.append(generation(16384, Path(folder)))
         for ranks in () if no_curves else CURVE_RANKS:
             report(len(rows) + len(curve) - 2, steps, f"{ranks:,} ranks")
             curve.append(training_step(ranks, times=1))
@@ -266,6 +284,10 @@ def main(times: Path, no_curves: bool) -> None:
         show("By ranks: whole processes", curve)
         jobs = {n: different_ranks(8, n // 8, max(1, n // 1000)) for n in CURVE_NODES}
         show("By nodes: the loop", [loop(f"{n:,} nodes", job) for n, job in jobs.items()])
+    for part in () if no_parts else PARTS:
+        click.echo(f"{part}.py")
+        subprocess.run([sys.executable, Path(__file__).with_name(f"{part}.py")], check=True)
+        click.echo()
 
 
 if __name__ == "__main__":
