@@ -174,6 +174,8 @@ _COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "priorities": (np.int64, 0),
 }
 """Type and absent value of each column, in the order in which `GraphBuilder` keeps a node."""
+NODE_COLUMNS = ("ids", *_COLUMNS)
+"""Columns of a graph with an entry a node."""
 NARROWED = ("tags", "involved_dims", "priorities")
 """Columns of int64 that few nodes have, and then with small values: int8 or int32 where that holds them, so
 that a node takes under 100 bytes."""

@@ -14,7 +14,7 @@ from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, split_records
 from chakrasim.traces import column_cache
 from chakrasim.traces.attributes import RecordAttributes, SparseColumns
-from chakrasim.traces.builder import csr_edges, narrowed
+from chakrasim.traces.builder import NODE_COLUMNS, csr_edges, narrowed
 from chakrasim.traces.column_cache import Columns
 from chakrasim.traces.decode import GROUPS_OBSERVED, attributes_of, declared_groups
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph, NodeKind
@@ -31,11 +31,6 @@ _TABLES = {
     "op_kinds": "op_kind",
 }
 """Tables of strings, and the attributes that they are of."""
-_GRAPH_COLUMNS = (
-    *("ids", "kinds", "name_ids", "durations_ps", "starts_ps", "ops", "tensor_bytes", "comm_kinds"),
-    *("comm_bytes", "group_ids", "peers", "tags", "lanes", "is_cpu", "dtype_ids", "op_kind_ids"),
-    *("involved_dims", "priorities"),
-)
 _EDGES = ("parent_offsets", "parents", "parent_is_control")
 
 
@@ -110,7 +105,7 @@ def keep(source: Source, graph: ExecutionGraph, spans: Sequence[tuple[int, int]]
     starts, ends = np.array(spans, dtype=np.int64).reshape(-1, 2).T
     place = np.uint32 if len(source.data) < 2**32 else np.int64
     empty = np.empty(0, dtype=np.int64)
-    arrays = {name: getattr(graph, name) for name in (*_GRAPH_COLUMNS, *_EDGES)}
+    arrays = {name: getattr(graph, name) for name in (*NODE_COLUMNS, *_EDGES)}
     arrays |= {
         "dropped_dependencies": np.array([graph.metadata.get("dropped_dependencies", 0)]),
         "record_starts": starts.astype(place),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.traces import jit
 from chakrasim.traces.attributes import HAVE_COLUMNS, NodeAttributes
+from chakrasim.traces.builder import NODE_COLUMNS
 from chakrasim.traces.encode_fields import (
     MOST_BYTES,
     Field,
@@ -42,11 +43,6 @@ BLOCK_NODES = 32_768
 COMPILE_FROM_NODES, WITH_NUMBA_FROM_NODES = 400_000, 5_000
 """From which on compiled code is worth its loading, before numba is there and where it is already."""
 
-_COLUMNS = (
-    *("ids", "kinds", "name_ids", "durations_ps", "starts_ps", "ops", "tensor_bytes", "comm_kinds"),
-    *("comm_bytes", "group_ids", "peers", "tags", "lanes", "is_cpu", "dtype_ids", "op_kind_ids"),
-    *("involved_dims", "priorities"),
-)
 _LENGTH_DELIMITED = 2
 _INT32, _INT64, _UINT64 = "int32_val", "int64_val", "uint64_val"
 
@@ -101,7 +97,7 @@ def _blocks(graph: ExecutionGraph) -> Iterator[ExecutionGraph]:
             part = partial(_read_later, read, first)
         yield replace(
             graph,
-            **{name: getattr(graph, name)[first:last] for name in _COLUMNS},
+            **{name: getattr(graph, name)[first:last] for name in NODE_COLUMNS},
             parent_offsets=graph.parent_offsets[first : last + 1] - graph.parent_offsets[first],
             parents=graph.parents[edges],
             parent_is_control=graph.parent_is_control[edges],
