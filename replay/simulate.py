@@ -15,11 +15,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from chakrasim.replay.alike import all_alike
 from chakrasim.replay.class_graphs import kinds_of_graphs
 from chakrasim.replay.classes import every_rank, rank_classes
 from chakrasim.replay.compute import default_compute
 from chakrasim.replay.costs import cost, needs_system
+from chakrasim.replay.kernel import PLAIN
 from chakrasim.replay.lower import lower
 from chakrasim.replay.network.analytical import rules_of
 from chakrasim.replay.quotient import quotient
@@ -188,16 +191,23 @@ def run_program(
 ) -> tuple[Ints, Ints, tuple[str, ...], int]:
     """Starts and ends of all nodes, int64[N and the begins], what the network had to assume, and how many
     nodes were extrapolated."""
-    in_sequence = rules_of(machine) != CHAKRASIM
-    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     shared = shared_network(program, machine, network, costs.timers_ps)
+    asked = shared if (costs.durations_ps < 0).any() else None
+    one_by_one = rules_of(machine) != CHAKRASIM and not (asked is None and _are_chains(program, costs))
+    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     watch = None
-    if extrapolate and shared is None and not in_sequence:
+    if extrapolate and asked is None and not one_by_one:
         from chakrasim.replay.repetition import watch_for
 
         watch = watch_for(state, [len(graph) for graph in program.workload.graphs.values()])
-    starts_ps, ends_ps = run(state, network=shared, one_by_one=in_sequence, watch=watch)
+    starts_ps, ends_ps = run(state, network=asked, one_by_one=one_by_one, watch=watch)
     return starts_ps, ends_ps, _notes(shared), 0 if watch is None else watch.finish()
+
+
+def _are_chains(program: Program, costs: Costs) -> bool:
+    """Whether each rank's nodes come one after the other and none waits for another rank: then nothing of a
+    rank happens at once, and no order of what does matters."""
+    return int(np.diff(program.child_offsets).max(initial=0)) < 2 and bool((costs.roles == PLAIN).all())
 
 
 def _notes(network: SharedNetwork | None) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from replay_cases import coll, comp, recv, send
 
+from chakrasim.replay.astra_sim.files import read_astra_sim
 from chakrasim.replay.machine import Machine, load_machine
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, Workload
 from chakrasim.traces.graph import CLOCK
@@ -202,3 +204,19 @@ def random_machine(random: Random, size: int, folder: Path) -> Machine:
     path = folder / "machine.yaml"
     path.write_text("\n".join(lines) + "\n")
     return load_machine(str(path))
+
+
+def astra_sim_ring(folder: Path, ranks: int) -> Machine:
+    """A ring by ASTRA-sim's rules."""
+    kinds = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
+    system = {
+        **{f"{kind}-implementation": ["ring"] for kind in kinds},
+        "preferred-dataset-splits": 4,
+        "active-chunks-per-dimension": 1,
+        "endpoint-delay": 10,
+        "scheduling-policy": "LIFO",
+    }
+    (folder / "system.json").write_bytes(orjson.dumps(system))
+    network = f"topology: [Ring]\nnpus_count: [{ranks}]\nbandwidth: [50]\nlatency: [500]\n"
+    (folder / "network.yml").write_text(network)
+    return read_astra_sim(system=folder / "system.json", network=folder / "network.yml").machine

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from class_cases import random_job, random_machine
+from class_cases import astra_sim_ring, random_job, random_machine
 from click.testing import CliRunner
 from replay_cases import coll, comp, rank, recv, send
 
 from chakrasim.converters.synthetic.transformer import Model, Plan, generate_training
-from chakrasim.replay.astra_sim.files import read_astra_sim
 from chakrasim.replay.cli import main
 from chakrasim.replay.machine import Machine, load_machine
 from chakrasim.replay.report.symmetry import document
@@ -253,13 +252,7 @@ def test_notes_count_every_rank() -> None:
 
 def test_by_the_rules_of_astra_sim_recorded_times_are_replayed_for_all(tmp_path: Path) -> None:
     # Ends at one instant have an order there, which depends on the ranks' numbers.
-    system, network = tmp_path / "system.json", tmp_path / "network.yml"
-    rings = {f"{kind}-implementation": ["ring"] for kind in ("all-reduce", "all-gather", "all-to-all")}
-    rings["reduce-scatter-implementation"] = ["ring"]
-    splits = {"preferred-dataset-splits": 4, "active-chunks-per-dimension": 1, "endpoint-delay": 10}
-    system.write_bytes(orjson.dumps({**rings, **splits, "scheduling-policy": "LIFO"}))
-    network.write_text("topology: [Ring]\nnpus_count: [4]\nbandwidth: [50]\nlatency: [500]\n")
-    machine = read_astra_sim(system=system, network=network).machine
+    machine = astra_sim_ring(tmp_path, 4)
     workload = job(4, lambda b: coll(b, duration_ps=10_000))
     assert "order" in compared(workload, machine, network="measured").classes.why_all
     assert len(compared(workload, machine).classes) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from class_cases import astra_sim_ring
 from click.testing import CliRunner
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
@@ -17,7 +18,7 @@ from chakrasim.replay.cli import main
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.result import Result
 from chakrasim.replay.simulate import Prepared, simulate
-from chakrasim.traces import Workload, jit
+from chakrasim.traces import GraphBuilder, NodeKind, Workload, jit
 
 MODEL = replace(load_model("llama3-8b"), layers=4)
 
@@ -86,6 +87,19 @@ def test_passes_of_a_text_workload_are_mostly_skipped(kind: str, tmp_path: Path)
     workload = convert_text(tmp_path / "workload.txt", sizes=[4], passes=100)
     result = replayed(workload, compute="measured")
     assert result.extrapolated > 0.8 * len(result.starts_ps)
+
+
+@pytest.mark.parametrize("is_chain", [True, False])
+def test_by_the_rules_of_astra_sim_chains_are_skipped(is_chain: bool, tmp_path: Path) -> None:
+    # Elsewhere the order of what ends at one instant matters there.
+    builder = GraphBuilder(0)
+    for row in range(30_000):
+        after = [row - 1] if row else []
+        builder.add(NodeKind.COMP, "gemm", duration_ps=1000 * (1 + row % 3), after=after if is_chain else [])
+    machine, workload = astra_sim_ring(tmp_path, 2), Workload.from_graphs([builder.build()], world_size=2)
+    result, plain = (simulate(workload, machine, extrapolate=extrapolate) for extrapolate in (True, False))
+    assert (result.extrapolated > 20_000) == is_chain
+    np.testing.assert_array_equal(result.ends_ps, plain.ends_ps)
 
 
 def test_a_machine_whose_network_is_asked_replays_everything() -> None:
