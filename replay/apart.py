@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from chakrasim.replay.class_graphs import OWN_ROOT, Shape, differences
-from chakrasim.replay.classes import RankClasses
-from chakrasim.traces.graph import CLOCK, CommKind, ExecutionGraph, NodeKind
+from chakrasim.replay.classes import Exchanges, Memberships, RankClasses
+from chakrasim.traces.graph import CLOCK, CommKind, ExecutionGraph, Ints, NodeKind, Rows
 from chakrasim.traces.units import format_bytes, format_time
 
 MOST_COMPARED = 64
@@ -25,32 +26,36 @@ class Apart:
     because: str
 
 
-def apart(classes: RankClasses) -> list[Apart]:
+def apart(classes: RankClasses, at_most: int | None = None) -> list[Apart]:
     """For each class but the first, the earlier class that it was kept apart from last.
 
-    Of those that the graphs alone kept apart, it is the one with the fewest nodes that differ.
-    O(classes^2 * rounds), and 64 comparisons of graphs a class.
+    Of those that the graphs alone kept apart, it is the one with the fewest nodes that differ. Only the first
+    `at_most` classes are looked at, if that is given. O(classes^2 * rounds + rounds * memberships), and 64
+    comparisons of graphs a class.
     """
-    if classes.kinds is None:
+    kinds, count = classes.kinds, len(classes) if at_most is None else min(len(classes), at_most)
+    if kinds is None:
         return []
-    return [_apart(classes, number) for number in range(1, len(classes))]
-
-
-def _apart(classes: RankClasses, number: int) -> Apart:
-    places = [int(np.argmax(classes.index == one)) for one in range(number + 1)]
-    own = places[-1]
-    together = [
-        next((n for n, stage in enumerate(classes.stages) if stage[own] != stage[other]), len(classes.stages))
-        for other in places[:-1]
-    ]
-    stage = max(together)
-    nearest = together.index(stage)
-    if stage > 0:
-        return Apart(number, nearest, _by_what_they_meet(classes, stage, own, places[nearest]))
-    assert classes.kinds is not None
-    shapes = [classes.kinds.shapes[int(classes.kinds.number[place])] for place in places]
-    nearest = min(range(min(number, MOST_COMPARED)), key=lambda n: _distance(shapes[n], shapes[-1]))
-    return Apart(number, nearest, _by_graph(shapes[-1], shapes[nearest]))
+    places = np.unique(classes.index, return_index=True)[1].tolist()
+    stages = [stage[places].tolist() for stage in classes.stages]
+    meetings = [_Meetings(classes, stage) for stage in classes.stages]
+    found = []
+    for number in range(1, count):
+        together = [
+            next((n for n, stage in enumerate(stages) if stage[number] != stage[other]), len(stages))
+            for other in range(number)
+        ]
+        last = max(together)
+        nearest = together.index(last)
+        if last > 0:
+            because = meetings[last - 1].difference(places[number], places[nearest])
+        else:
+            shapes = [kinds.shapes[int(kinds.number[place])] for place in places[: number + 1]]
+            compared = range(min(number, MOST_COMPARED))
+            nearest = min(compared, key=lambda n, of=shapes: _distance(of[n], of[-1]))  # type: ignore[misc]
+            because = _by_graph(shapes[-1], shapes[nearest])
+        found.append(Apart(number, nearest, because))
+    return found
 
 
 def _distance(one: Shape, other: Shape) -> tuple[int, int]:
@@ -129,56 +134,78 @@ def _node(graph: ExecutionGraph, row: int) -> str:
     return f"node {graph.ids[row]} ({graph.name(row)!r})"
 
 
-def _by_what_they_meet(classes: RankClasses, stage: int, own: int, other: int) -> str:
-    """`own` and `other` are places of ranks whose graphs are the same."""
-    before, workload = classes.stages[stage - 1], classes.workload
-    memberships, exchanges = classes.memberships, classes.exchanges
-    assert memberships is not None
-    assert exchanges is not None
-    ranks = workload.ranks
-    mine, their = (np.flatnonzero(memberships.ranks == place) for place in (own, other))
-    colours = memberships.colours(before)
-    for a, b in zip(mine.tolist(), their.tolist(), strict=True):
-        if colours[a] == colours[b]:
-            continue
-        group, theirs = (workload.groups[int(memberships.groups[m])] for m in (a, b))
-        beside = f"{theirs.name!r} of rank {ranks[other]}"
-        if memberships.places[int(memberships.groups[a])] != memberships.places[int(memberships.groups[b])]:
-            return f"its group {group.name!r} lies otherwise on the machine than {beside}"
-        members, their_members = ({**_members(classes, m, before)} for m in (a, b))
-        only = [rank for key, rank in members.items() if key not in their_members]
-        if only:
-            return f"in its group {group.name!r} it meets rank {only[0]}, which has no like in {beside}"
-        lacks = next(rank for key, rank in their_members.items() if key not in members)
-        return f"in its group {group.name!r} there is none like rank {lacks} in {beside}"
-    mine, their = (np.flatnonzero(exchanges.ranks == place) for place in (own, other))
-    colours = exchanges.colours(before)
-    at = next(n for n, (a, b) in enumerate(zip(mine, their, strict=True)) if colours[a] != colours[b])
-    a, b = int(mine[at]), int(their[at])
-    graph, row = workload.graphs[ranks[own]], int(exchanges.rows[a])
-    their_graph, their_row = workload.graphs[ranks[other]], int(exchanges.rows[b])
-    way = "to" if graph.kinds[row] == NodeKind.SEND else "from"
-    peer, their_peer = int(graph.peers[row]), int(their_graph.peers[their_row])
-    what = f"{_node(graph, row)} is a message {way} rank {peer}"
-    if exchanges.costs_ps[a] != exchanges.costs_ps[b]:
-        times = (format_time(int(exchanges.costs_ps[m])) for m in (a, b))
+class _Meetings:
+    """What ranks meet, by the classes of one stage on the way to the last."""
+
+    def __init__(self, classes: RankClasses, stage: Rows) -> None:
+        self.classes, self.stage = classes, stage
+
+    @cached_property
+    def memberships(self) -> tuple[Memberships, Ints]:
+        """Who is in which group, and the groups' colours."""
+        memberships = self.classes.memberships
+        assert memberships is not None, "classes that were refined"
+        return memberships, memberships.colours(self.stage)
+
+    @cached_property
+    def exchanges(self) -> tuple[Exchanges, Ints]:
+        """Ends of messages, and their colours."""
+        exchanges = self.classes.exchanges
+        assert exchanges is not None, "classes that were refined"
+        return exchanges, exchanges.colours(self.stage)
+
+    def difference(self, own: int, other: int) -> str:
+        """The first difference of ranks at these places, whose graphs are the same."""
+        return self._by_groups(own, other) or self._by_messages(own, other)
+
+    def _by_groups(self, own: int, other: int) -> str:
+        memberships, colours = self.memberships
+        workload = self.classes.workload
+        ranks = workload.ranks
+        mine, their = (np.flatnonzero(memberships.ranks == place) for place in (own, other))
+        for a, b in zip(mine.tolist(), their.tolist(), strict=True):
+            if colours[a] == colours[b]:
+                continue
+            group, theirs = (workload.groups[int(memberships.groups[m])] for m in (a, b))
+            beside = f"{theirs.name!r} of rank {ranks[other]}"
+            if (
+                memberships.places[int(memberships.groups[a])]
+                != memberships.places[int(memberships.groups[b])]
+            ):
+                return f"its group {group.name!r} lies otherwise on the machine than {beside}"
+            members, their_members = self._members(a), self._members(b)
+            only = [rank for key, rank in members.items() if key not in their_members]
+            if only:
+                return f"in its group {group.name!r} it meets rank {only[0]}, which has no like in {beside}"
+            lacks = next(rank for key, rank in their_members.items() if key not in members)
+            return f"in its group {group.name!r} there is none like rank {lacks} in {beside}"
+        return ""
+
+    def _members(self, membership: int) -> dict[tuple[int, int], int]:
+        """Of a group each kind of member, by class and by which of its groups this is, with one such rank."""
+        memberships, ranks = self.memberships[0], self.classes.workload.ranks
+        found: dict[tuple[int, int], int] = {}
+        for m in np.flatnonzero(memberships.groups == memberships.groups[membership]).tolist():
+            place = int(memberships.ranks[m])
+            found.setdefault((int(self.stage[place]), int(memberships.numbers[m])), ranks[place])
+        return found
+
+    def _by_messages(self, own: int, other: int) -> str:
+        exchanges, colours = self.exchanges
+        graphs, ranks = self.classes.workload.graphs, self.classes.workload.ranks
+        mine, their = (np.flatnonzero(exchanges.ranks == place) for place in (own, other))
+        at = int(np.argmax(colours[mine] != colours[their]))
+        a, b = int(mine[at]), int(their[at])
+        graph, row = graphs[ranks[own]], int(exchanges.rows[a])
+        peer, their_peer = int(graph.peers[row]), int(graphs[ranks[other]].peers[exchanges.rows[b]])
+        way = "to" if graph.kinds[row] == NodeKind.SEND else "from"
+        what = f"{_node(graph, row)} is a message {way} rank {peer}"
         that = f"that of rank {ranks[other]} {way} rank {their_peer}"
-        return f"{what} and takes {next(times)}, {that} {next(times)}"
-    if (exchanges.peers[a] < 0) != (exchanges.peers[b] < 0):
-        missing = peer if exchanges.peers[a] < 0 else their_peer
-        return f"{what}, that of rank {ranks[other]} {way} rank {their_peer}: rank {missing} has no trace"
-    if before[exchanges.peers[a]] != before[exchanges.peers[b]]:
-        return f"{what}, which isn't like rank {their_peer}, with which rank {ranks[other]} exchanges it"
-    return f"{what}, which meets another node there than that of rank {ranks[other]} on rank {their_peer}"
-
-
-def _members(classes: RankClasses, membership: int, before: np.ndarray) -> dict[tuple[int, int], int]:
-    """Of a group each kind of member, by its class and by which of its groups it is, with one such rank."""
-    memberships = classes.memberships
-    assert memberships is not None
-    ranks = classes.workload.ranks
-    found: dict[tuple[int, int], int] = {}
-    for m in np.flatnonzero(memberships.groups == memberships.groups[membership]).tolist():
-        place = int(memberships.ranks[m])
-        found.setdefault((int(before[place]), int(memberships.numbers[m])), ranks[place])
-    return found
+        if exchanges.costs_ps[a] != exchanges.costs_ps[b]:
+            times = (format_time(int(exchanges.costs_ps[m])) for m in (a, b))
+            return f"{what} and takes {next(times)}, {that} {next(times)}"
+        if (exchanges.peers[a] < 0) != (exchanges.peers[b] < 0):
+            return f"{what}, {that}: rank {peer if exchanges.peers[a] < 0 else their_peer} has no trace"
+        if self.stage[exchanges.peers[a]] != self.stage[exchanges.peers[b]]:
+            return f"{what}, which isn't like rank {their_peer}, with which rank {ranks[other]} exchanges it"
+        return f"{what}, which meets another node there than {that}"

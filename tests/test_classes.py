@@ -209,7 +209,7 @@ def test_which_message_comes_first_tells_ranks_apart() -> None:
     result = compared(job(4, build), load_machine("ethernet-10g"))
     assert len(result.classes) == 4
     assert explained(result)[-1] == (
-        "node 0 ('recv') is a message from rank 1, which meets another node there than that of rank 2 on "
+        "node 0 ('recv') is a message from rank 1, which meets another node there than that of rank 2 from "
         "rank 0"
     )
 

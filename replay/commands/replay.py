@@ -352,7 +352,7 @@ def show_replay(
     if with_symmetry:
         from chakrasim.replay.report import symmetry
 
-        classes = symmetry.document(result.classes)
+        classes = symmetry.document(result.classes, None if as_json else symmetry.MOST_CLASSES)
     if by is not None:
         from chakrasim.replay.by_attribute import shares
 

@@ -15,10 +15,13 @@ MOST_CLASSES = 24
 """More aren't listed to people."""
 
 
-def document(classes: RankClasses) -> dict[str, Any]:
-    """Every class with its ranks; `unlike` is the replayed rank of the class nearest to it."""
+def document(classes: RankClasses, at_most: int | None = None) -> dict[str, Any]:
+    """Every class with its ranks; `unlike` is the replayed rank of the class nearest to it.
+
+    Why they are apart is told of the first `at_most` classes, if that is given.
+    """
     graphs, stands_for = classes.workload.graphs, classes.workload.stands_for
-    reasons = {one.number: one for one in apart(classes)}
+    reasons = {one.number: one for one in apart(classes, at_most)}
     found = []
     for number, representative in enumerate(classes.representatives):
         ranks = classes.ranks_of(number)
