@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -31,11 +32,28 @@ class Shape:
     """A rank's graph without what names groups and ranks."""
 
     graph: ExecutionGraph
-    groups: Rows
-    """int32[n]: number of each collective's group among those that the rank uses; -1 for other nodes."""
-    roots: Rows
-    """int32[n]: OTHER_ROOT or OWN_ROOT of a collective that states one, else 0."""
+    use: _Use
+    numbers: tuple[int, ...]
+    """Of the groups in `use.local`."""
     clock_ps: int
+
+    @cached_property
+    def groups(self) -> Rows:
+        """int32[n]: number of each collective's group among those that the rank uses; -1 for other nodes."""
+        groups = np.full(len(self.graph), -1, dtype=np.int32)
+        if len(self.use.rows):
+            groups[self.use.rows] = np.array(self.numbers, dtype=np.int32)[self.use.place]
+        return groups
+
+    @cached_property
+    def roots(self) -> Rows:
+        """int32[n]: OTHER_ROOT or OWN_ROOT of a collective that states one, else 0."""
+        roots = np.zeros(len(self.graph), dtype=np.int32)
+        stated = self.use.stated
+        roots[self.use.rows] = np.where(
+            stated < 0, 0, np.where(stated == self.graph.rank, OWN_ROOT, OTHER_ROOT)
+        )
+        return roots
 
     def column(self, name: str) -> Ints:
         """One of the columns that are compared, by its name in `ExecutionGraph` or here."""
@@ -99,9 +117,10 @@ def kinds_of_graphs(workload: Workload, *, by_name: bool = False, by_root: bool 
         use = uses[identity]
         groups = use.groups_of(workload, rank)
         clock_ps = int(graph.metadata.get(CLOCK, 0) or 0)
-        key = identity, use.renumbering(groups), use.own_roots(rank), clock_ps
+        order = use.renumbering(groups)
+        key = identity, order, use.own_roots(rank), clock_ps
         if key not in known:
-            shape = use.shape(graph, rank, groups, clock_ps)
+            shape = Shape(graph, use, order, clock_ps)
             alike = prints[_print(shape)]
             same = (n for n in alike if not any(differences(shapes[n], shape, by_name=by_name)))
             number = next(same, len(shapes))
@@ -161,21 +180,17 @@ class _Use:
         """The rank, if it is the root of any of the collectives, else -1."""
         return rank if rank in self.roots else -1
 
-    def shape(self, graph: ExecutionGraph, rank: int, groups: tuple[int, ...], clock_ps: int) -> Shape:
-        """The columns in full."""
-        numbers = np.full(len(graph), -1, dtype=np.int32)
-        if len(self.rows):
-            numbers[self.rows] = np.array(self.renumbering(groups), dtype=np.int32)[self.place]
-        roots = np.zeros(len(graph), dtype=np.int32)
-        roots[self.rows] = np.where(self.stated < 0, 0, np.where(self.stated == rank, OWN_ROOT, OTHER_ROOT))
-        return Shape(graph, numbers, roots, clock_ps)
-
 
 def _print(shape: Shape) -> tuple[int, ...]:
     """Numbers that are equal for the same graphs, and nearly never for others. O(nodes)."""
     graph = shape.graph
     # Sums that wrap around: what matters is that a value moves them by where it stands.
-    weights = np.arange(1, len(graph) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    columns = graph.durations_ps, graph.comm_bytes, graph.ops, graph.kinds, graph.lanes, shape.groups
-    sums = (int((column.astype(np.uint64) * weights).sum()) for column in columns)
+    weights = _weights(len(graph))
+    sums = (int((column * weights).sum()) for column in (graph.durations_ps, graph.comm_bytes, graph.kinds))
     return len(graph), len(graph.parents), shape.clock_ps, *sums
+
+
+@lru_cache(maxsize=4)
+def _weights(n: int) -> Ints:
+    weights: Ints = np.arange(1, n + 1, dtype=np.int64) * np.int64(0x1E3779B97F4A7C15)
+    return weights
