@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from chakrasim.replay.cli import main
 from chakrasim.traces import column_cache, io, jit
 from chakrasim.traces.column_cache import Columns
 from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.testing import graph
+from chakrasim.traces.workload import read_workload
 
 WRITER = """
 import sys
@@ -143,3 +146,37 @@ def test_a_graph_is_the_same_from_the_cache(
     path.write_bytes(encode_graph(graph("a:10 -> b:6@stream7, a -> c:7")))
     assert io.read_graph(path).durations_ps.tolist() != first.durations_ps.tolist()
     assert column_cache.key(b"x", 0) != column_cache.key(b"x", 1)
+
+
+def test_the_command_line_can_leave_the_cache_alone(folder: Path) -> None:
+    def run(*options: str) -> str:
+        found = CliRunner().invoke(main, ["replay", "sample:ddp_transformer", "--json", *options])
+        assert found.exit_code == 0, found.output
+        return found.output
+
+    plain = run("--no-cache")
+    assert not folder.exists()
+    assert os.environ[column_cache.VARIABLE] == str(folder)
+    assert run() == plain
+    assert len(list(folder.iterdir())) == 4
+    assert run() == run("--no-cache") == plain
+
+
+def test_many_files_are_read_compiled_though_none_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank in range(4):
+        (tmp_path / f"w.{rank}.et").write_bytes(encode_graph(graph(f"a:{rank + 1} -> b:5@stream7")))
+    monkeypatch.setattr(jit, "is_loaded", lambda: False)
+    total = io.unpacked_bytes(tmp_path.iterdir())
+    read = []
+    from_bytes = io.graph_from_bytes
+    monkeypatch.setattr(io, "graph_from_bytes", lambda source: read.append(source.rank) or from_bytes(source))
+    monkeypatch.setattr(io, "COMPILE_FROM_BYTES", total + 1)
+    plain = read_workload(tmp_path)
+    assert read == []
+    monkeypatch.setattr(io, "COMPILE_FROM_BYTES", total)
+    assert [list(g.durations_ps) for g in read_workload(tmp_path).graphs.values()] == [
+        list(g.durations_ps) for g in plain.graphs.values()
+    ]
+    assert read == [0, 1, 2, 3]
