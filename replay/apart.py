@@ -124,7 +124,7 @@ _SHOWN: dict[str, tuple[str, Callable[[int], str]]] = {
     "starts_ps": ("was recorded at", format_time),
     "comm_bytes": ("carries", format_bytes),
     "tensor_bytes": ("moves", format_bytes),
-    "ops": ("needs operations:", lambda value: f"{value:,}"),
+    "ops": ("has", lambda value: f"{value:,} operations"),
     "kinds": ("is", _kind),
     "comm_kinds": ("is", _collective),
 }

@@ -53,7 +53,8 @@ def print_symmetry(console: Console, found: Mapping[str, Any]) -> None:
     title = f"Rank classes: {len(classes):,} of {ranks:,} ranks are replayed"
     if found["nodes"] > found["replayed_nodes"]:
         title += f", {found['replayed_nodes']:,} of {found['nodes']:,} nodes"
-    table = new_table(title, ("replayed",), ("size",))
+    console.print(title, style="bold")
+    table = new_table("", ("replayed",), ("size",))
     table.add_column("ranks", overflow="fold")
     table.add_column("unlike", justify="right", no_wrap=True)
     table.add_column("because", overflow="fold", ratio=1)
