@@ -21,7 +21,7 @@ from testbeds import machine_of
 from chakrasim.converters.synthetic.transformer.model import Model
 from chakrasim.converters.synthetic.transformer.plan import Plan
 from chakrasim.converters.synthetic.transformer.training import generate_training
-from chakrasim.replay.progress import progress
+from chakrasim.replay.cli.progress import progress
 from chakrasim.replay.report.console import new_table, people_console, print_table
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.errors import ChakrasimError

@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from chakrasim.replay.machine import load_machine, machine_names
-from chakrasim.replay.result import Result
+from chakrasim.replay.machine.load import load_machine, machine_names
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate, simulate_many
 from chakrasim.traces.builder import graph_of_columns
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind

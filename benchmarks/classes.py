@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.report.console import new_table, people_console, print_table
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload

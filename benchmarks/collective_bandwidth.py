@@ -19,9 +19,10 @@ import click
 import numpy as np
 import orjson
 
-from chakrasim.replay.calibrate import Residual, calibrate, compare
-from chakrasim.replay.machine import Machine, load_machine
-from chakrasim.replay.nccl_logs import SEND_RECEIVE, Table
+from chakrasim.replay.calibration.fit import Residual, calibrate, compare
+from chakrasim.replay.calibration.nccl_tests import SEND_RECEIVE, Table
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
 
 MACHINES = {
     "nccl.allreduce.a100_40g.ndv4": "dgx-a100",

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from chakrasim.replay import alike
-from chakrasim.replay.machine import Dimension, Machine
-from chakrasim.replay.result import Result
-from chakrasim.replay.scheduling import ASTRA_SIM_2, Bus, Scheduling
+from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Bus, Scheduling
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
+from chakrasim.replay.symmetry import scheduled as alike
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 
 SIZE_BYTES = 64 * 2**20

@@ -17,7 +17,7 @@ import click
 
 from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.converters.pytorch.sniff import is_profiler_file
-from chakrasim.replay.fidelity import Fidelity, compare, has_recording, replay_as_recorded
+from chakrasim.replay.analysis.fidelity import Fidelity, compare, has_recording, replay_as_recorded
 from chakrasim.replay.report.console import new_table, people_console, print_table
 from chakrasim.traces.check import raise_problems
 from chakrasim.traces.errors import TraceError

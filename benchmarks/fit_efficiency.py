@@ -30,9 +30,9 @@ from testbeds import machine_of, testbed_path
 from chakrasim.converters.synthetic.transformer.operations import BYTES
 from chakrasim.converters.synthetic.transformer.training import generate_training
 from chakrasim.replay.costs import cost
-from chakrasim.replay.efficiency import Curve, Efficiency
-from chakrasim.replay.lower import lower
-from chakrasim.replay.machine import Machine
+from chakrasim.replay.engine.program import lower
+from chakrasim.replay.machine.efficiency import Curve, Efficiency
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.simulate import UNSCALED, run_program
 from chakrasim.traces.units import PS_PER_S
 

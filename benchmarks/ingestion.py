@@ -20,10 +20,10 @@ import numpy as np
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
 from chakrasim.traces import GraphBuilder, NodeKind, io
-from chakrasim.traces.column_cache import VARIABLE
-from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.reading.column_cache import VARIABLE
 from chakrasim.traces.workload import read_workload
+from chakrasim.traces.writing.encode import encode_graph
 
 CHAIN_NODES = 100_000
 ALIKE_RANKS = 1024

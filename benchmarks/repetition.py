@@ -17,11 +17,12 @@ import numpy as np
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
 from chakrasim.replay.costs import cost
-from chakrasim.replay.kernel import State
-from chakrasim.replay.lower import Program, lower
-from chakrasim.replay.machine import Machine, load_machine
-from chakrasim.replay.repetition import repetition_in
-from chakrasim.replay.run import run
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.kernel import State
+from chakrasim.replay.engine.program import Program, lower
+from chakrasim.replay.engine.repetition.extrapolate import repetition_in
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import Ints

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from chakrasim.replay.lower import Program, lower
-from chakrasim.replay.run import run
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.program import Program, lower
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
 

@@ -28,11 +28,11 @@ from typing import Any
 import click
 import numpy as np
 
-from chakrasim.replay.kernel import SEQUENCE, State
-from chakrasim.replay.lower import Program, lower
-from chakrasim.replay.progress import progress
+from chakrasim.replay.cli.progress import progress
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.kernel import SEQUENCE, State
+from chakrasim.replay.engine.program import Program, lower
 from chakrasim.replay.report.console import new_table, people_console, print_table
-from chakrasim.replay.run import run
 from chakrasim.traces.builder import GraphBuilder, graph_of_columns
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.io import write_graph

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chakrasim.replay.machine import Machine, load_machine, machine_path
+from chakrasim.replay.machine.load import load_machine, machine_path
+from chakrasim.replay.machine.machine import Machine
 
 FOLDER = Path(__file__).resolve().parent / "machines"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
-from chakrasim.replay.open_workload import DEFAULT_TRACE, open_workload, self_check
-from chakrasim.replay.report.critical_path import critical_path, parts
-from chakrasim.replay.report.tables import print_replay
+from chakrasim.replay.cli.open_workload import DEFAULT_TRACE, open_workload, self_check
+from chakrasim.replay.machine.load import DEFAULT_MACHINE, load_machine
+from chakrasim.replay.report.result.critical_path_table import critical_path, parts
+from chakrasim.replay.report.result.tables import print_replay
 from chakrasim.replay.simulate import simulate
 
 if __name__ == "__main__":

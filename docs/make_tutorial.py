@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 from click.testing import CliRunner
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 
 PAGE = Path(__file__).with_name("tutorial.md")
 Row = tuple[float, ...]

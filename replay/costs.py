@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.compute import compute_model
-from chakrasim.replay.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
-from chakrasim.replay.lower import Program, is_marker
-from chakrasim.replay.meetings import Meetings, recorded_meetings
-from chakrasim.replay.network.system import plays_messages
-from chakrasim.replay.scheduling import ASTRA_SIM_2
+from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
+from chakrasim.replay.engine.program import Program, is_marker
+from chakrasim.replay.engine.recorded_rendezvous import Meetings, recorded_meetings
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_2
+from chakrasim.replay.network.event_driven import plays_messages
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 from chakrasim.traces.patterns import matches
 
 if TYPE_CHECKING:
-    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.machine.machine import Machine
 
 NETWORKS = ("analytical", "congestion-aware", "measured", "recorded", "shared-ports")
 """What costs collectives and messages: the machine's links without contention; those links, one message at a
@@ -264,7 +264,7 @@ class _Pricing:
 
     def messages_ps(self, nodes: Ints) -> Ints:
         """Costs of the messages of these send or receive nodes."""
-        from chakrasim.replay.network.analytical import message_ps
+        from chakrasim.replay.transport.uncontended import message_ps
 
         own, peers, sizes = endpoints(self.program)
         is_send = self.program.kinds[nodes] == NodeKind.SEND

@@ -17,27 +17,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.replay.alike import all_alike
-from chakrasim.replay.class_graphs import kinds_of_graphs
-from chakrasim.replay.classes import every_rank, rank_classes
 from chakrasim.replay.compute import default_compute
 from chakrasim.replay.costs import cost, needs_system
-from chakrasim.replay.kernel import PLAIN
-from chakrasim.replay.lower import lower
-from chakrasim.replay.network.analytical import rules_of
-from chakrasim.replay.quotient import quotient
-from chakrasim.replay.result import Replayed, Result
-from chakrasim.replay.run import run
-from chakrasim.replay.scheduling import CHAKRASIM
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.kernel import PLAIN
+from chakrasim.replay.engine.program import lower
+from chakrasim.replay.machine.scheduling import CHAKRASIM
+from chakrasim.replay.results.result import Replayed, Result
+from chakrasim.replay.symmetry.classes import every_rank, rank_classes
+from chakrasim.replay.symmetry.fingerprint import kinds_of_graphs
+from chakrasim.replay.symmetry.representatives import quotient
+from chakrasim.replay.symmetry.scheduled import all_alike
+from chakrasim.replay.transport.uncontended import rules_of
 from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
-    from chakrasim.replay.class_graphs import Kinds
-    from chakrasim.replay.classes import RankClasses
     from chakrasim.replay.costs import Costs
-    from chakrasim.replay.lower import Program
-    from chakrasim.replay.machine import Machine
-    from chakrasim.replay.shared_network import SharedNetwork
+    from chakrasim.replay.engine.coupled import SharedNetwork
+    from chakrasim.replay.engine.program import Program
+    from chakrasim.replay.machine.machine import Machine
+    from chakrasim.replay.symmetry.classes import RankClasses
+    from chakrasim.replay.symmetry.fingerprint import Kinds
     from chakrasim.traces.graph import Ints
     from chakrasim.traces.workload import Workload
 
@@ -197,7 +197,7 @@ def run_program(
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     watch = None
     if extrapolate and asked is None and not one_by_one:
-        from chakrasim.replay.repetition import watch_for
+        from chakrasim.replay.engine.repetition.extrapolate import watch_for
 
         watch = watch_for(state, [len(graph) for graph in program.workload.graphs.values()])
     starts_ps, ends_ps = run(state, network=asked, one_by_one=one_by_one, watch=watch)
@@ -223,7 +223,7 @@ def shared_network(
 
         return SharedPorts.of(program, machine.sized_for(program.workload.world_size))
     if needs_system(machine, network):
-        from chakrasim.replay.network.system import SystemNetwork
+        from chakrasim.replay.network.event_driven import SystemNetwork
 
         sized = machine.sized_for(program.workload.world_size)
         return SystemNetwork(program, sized, shares_links=network == "congestion-aware", timers_ps=timers_ps)

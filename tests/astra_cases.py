@@ -11,7 +11,7 @@ import astra_reference
 import yaml
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
-from chakrasim.replay.result import Result
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.graph import NodeKind

@@ -12,7 +12,7 @@ from astra_sim_folders import NETWORK, SYSTEM
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import split_records
-from chakrasim.traces.astra_export import Export
+from chakrasim.traces.astra_export.export import Export
 
 COMM_KINDS = {0, 2, 5, 6, 7}
 """All-reduce, all-gather, broadcast, all-to-all, reduce-scatter: those that ASTRA-sim has."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from replay_cases import coll, comp, recv, send
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
-from chakrasim.replay.machine import Machine, load_machine
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, Workload
 from chakrasim.traces.graph import CLOCK
 

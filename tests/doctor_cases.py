@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records, split_records
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 from chakrasim.traces import ExecutionGraph, NodeKind
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.doctor import Mend, mend

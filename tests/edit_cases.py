@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
-from chakrasim.traces.edits.columns import COLUMNS
+from chakrasim.traces.edits.parts.columns import COLUMNS
 from chakrasim.traces.view import to_networkx
 
 US = 1_000_000

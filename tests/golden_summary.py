@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from chakrasim.replay.fidelity import compare, has_recording, replay_as_recorded
-from chakrasim.replay.open_workload import convert_traces, open_workload
-from chakrasim.replay.report.inspect import describe_workload
+from chakrasim.replay.analysis.fidelity import compare, has_recording, replay_as_recorded
+from chakrasim.replay.cli.open_workload import convert_traces, open_workload
+from chakrasim.replay.report.trace.summary import describe_workload
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from naive_replay import naive_replay
 
-from chakrasim.replay.classes import every_rank
-from chakrasim.replay.kernel import SEND
-from chakrasim.replay.lower import Program, lower
-from chakrasim.replay.result import Replayed, Result
-from chakrasim.replay.run import run
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.kernel import SEND
+from chakrasim.replay.engine.program import Program, lower
+from chakrasim.replay.results.result import Replayed, Result
+from chakrasim.replay.symmetry.classes import every_rank
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
 
 if TYPE_CHECKING:
-    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.machine.machine import Machine
 
 COLLECTIVE_PS = 100
 MESSAGE_PS = 30

@@ -93,7 +93,7 @@ def test_a_block_takes_the_place_of_the_old_one(fitting: ModuleType, tmp_path: P
     fit = fitting.Fit("dgx-a100", ("f",), {})
     machine = fitting.machine_with(fitting.machine_of("dgx-a100"), {"matmul": 0.5, "memory": 0.6})
     fitting.write_block(path, fitting.block(fit, machine, 3, 0.02))
-    from chakrasim.replay.machine import load_machine
+    from chakrasim.replay.machine.load import load_machine
 
     written = load_machine(str(path)).accelerator
     assert written is not None

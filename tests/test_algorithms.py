@@ -6,8 +6,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from chakrasim.replay.collectives.algorithms import ALGORITHMS, algorithm, double_binary_tree, is_algorithm
-from chakrasim.replay.collectives.steps import Step
+from chakrasim.replay.collectives.algorithms.builtin import (
+    ALGORITHMS,
+    algorithm,
+    double_binary_tree,
+    is_algorithm,
+)
+from chakrasim.replay.collectives.algorithms.steps import Step
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from conftest import shared_folder
 
 from chakrasim.replay.astra_sim.conformance import EXACT, HANGS_THERE, check_case, read_cases
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 from chakrasim.traces.errors import ConfigError
 
 ORACLE = shared_folder() / "oracle"

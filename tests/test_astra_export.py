@@ -12,9 +12,9 @@ import pytest
 from astra_export_reading import read_strictly, run_by_referee
 from click.testing import CliRunner
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload, load_workload
-from chakrasim.traces.astra_export import adapt, export_for_astra_sim
+from chakrasim.traces.astra_export.export import adapt, export_for_astra_sim
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.units import PS_PER_US
 

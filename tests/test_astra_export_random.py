@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import load_machine
-from chakrasim.replay.open_workload import open_workload
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.cli.open_workload import open_workload
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload, load_workload
-from chakrasim.traces.astra_export import export_for_astra_sim
+from chakrasim.traces.astra_export.export import export_for_astra_sim
 from chakrasim.traces.units import PS_PER_US
 
 US = PS_PER_US

@@ -20,7 +20,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chakrasim.replay.astra_sim.conformance import check_case, read_cases
-from chakrasim.replay.result import Result
+from chakrasim.replay.results.result import Result
 
 ORACLE = shared_folder() / "oracle"
 CASES = {case["id"]: case for case in read_cases(ORACLE)} if ORACLE.is_dir() else {}

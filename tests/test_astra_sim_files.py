@@ -10,7 +10,7 @@ from astra_sim_folders import NETWORK_2D, REMOTE, read, read_folder
 from conftest import shared_files
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
-from chakrasim.replay.scheduling import Bus
+from chakrasim.replay.machine.scheduling import Bus
 from chakrasim.traces import CommKind
 from chakrasim.traces.errors import ConfigError
 

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 from conftest import shared_folder
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.io import write_graph

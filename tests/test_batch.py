@@ -13,12 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
-from chakrasim.replay.cli import main
-from chakrasim.replay.commands.many import replay_on
-from chakrasim.replay.machine import Machine, load_machine, machine_names
-from chakrasim.replay.report.batch import bound_by
-from chakrasim.replay.result import RankTimes
-from chakrasim.replay.result import Result as Replayed
+from chakrasim.replay.cli.commands.many import replay_on
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine, machine_names
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.report.result.batch import bound_by
+from chakrasim.replay.results.result import RankTimes
+from chakrasim.replay.results.result import Result as Replayed
 from chakrasim.replay.simulate import simulate, simulate_many
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind
 from chakrasim.traces.edits.scale import Scales

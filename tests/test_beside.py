@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from chakrasim.replay.beside import beside
+from chakrasim.replay.cli.fork_task import beside
 from chakrasim.traces.errors import TraceError
 
 

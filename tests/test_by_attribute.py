@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay_cases import result_of
 
-from chakrasim.replay.by_attribute import Share, shares
-from chakrasim.replay.cli import main
-from chakrasim.replay.intervals import covered_by_group_ps, covered_ps
+from chakrasim.replay.analysis.by_attribute import Share, shares
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.results.intervals import covered_by_group_ps, covered_ps
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload, save_workload
 from chakrasim.traces.errors import ConfigError, UnknownName
 

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 from nccl_test_logs import BEFORE, nccl_log
 
-from chakrasim.replay.calibrate import calibrate, common, compare, parameters, rebuilt
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import Machine, load_machine
-from chakrasim.replay.nccl_logs import TESTS, Table, read_tables
+from chakrasim.replay.calibration.fit import calibrate, common, compare, parameters, rebuilt
+from chakrasim.replay.calibration.nccl_tests import TESTS, Table, read_tables
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.traces import CommKind
 from chakrasim.traces.errors import ConfigError, TraceError
 

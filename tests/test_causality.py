@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.replay.machine import load_machine
-from chakrasim.replay.result import Result
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import ExecutionGraph, NodeKind

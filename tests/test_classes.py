@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from replay_cases import coll, comp, rank, recv, send
 
 from chakrasim.converters.synthetic.transformer import Model, Plan, generate_training
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import Machine, load_machine
-from chakrasim.replay.report.symmetry import document
-from chakrasim.replay.result import Result
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.report.result.symmetry_table import document
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate, simulate_many
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload, save_workload
 from chakrasim.traces.edits.scale import Scales

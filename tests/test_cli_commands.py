@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 from nccl_test_logs import nccl_log
 
-from chakrasim.replay.cli import main
-from chakrasim.replay.open_workload import find_graphs, sample_names, trace_path
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.cli.open_workload import find_graphs, sample_names, trace_path
 
 NUMBER = (int, float)
 RANK_KEYS = (

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from chakrasim.replay.cli import Commands, main
+from chakrasim.replay.cli.main import Commands, main
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import CommKind, NodeKind

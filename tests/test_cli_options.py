@@ -10,8 +10,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.cli import main
-from chakrasim.replay.options import COLLECTIVES, collective_option, join_scales, parse_size, scale_option
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.cli.options.types import (
+    COLLECTIVES,
+    collective_option,
+    join_scales,
+    parse_size,
+    scale_option,
+)
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 

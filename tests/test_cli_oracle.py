@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import shared_files
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 
 REFUSED = {
     "file_empty_et": r"t\.3\.et: the file is empty",

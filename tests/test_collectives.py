@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from chakrasim.converters.synthetic.collective import generate_collective
 from chakrasim.replay.collectives import collective_ps
-from chakrasim.replay.machine import Accelerator, Dimension, Machine
-from chakrasim.replay.network.analytical import message_ps
+from chakrasim.replay.machine.machine import Accelerator, Dimension, Machine
+from chakrasim.replay.transport.uncontended import message_ps
 from chakrasim.traces import CommKind
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError

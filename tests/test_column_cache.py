@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from chakrasim.replay.cli import main
-from chakrasim.traces import column_cache, io, jit
-from chakrasim.traces.column_cache import Columns
-from chakrasim.traces.encode import encode_graph
+from chakrasim.replay.cli.main import main
+from chakrasim.traces import io
+from chakrasim.traces.reading import column_cache
+from chakrasim.traces.reading.column_cache import Columns
+from chakrasim.traces.shared import jit
 from chakrasim.traces.testing import graph
 from chakrasim.traces.workload import read_workload
+from chakrasim.traces.writing.encode import encode_graph
 
 WRITER = """
 import sys
 import numpy as np
-from chakrasim.traces.column_cache import Columns, store
+from chakrasim.traces.reading.column_cache import Columns, store
 arrays = {"a": np.arange(2_000_000), "b": np.ones(1000, dtype=np.int8)}
 print("ready", flush=True)
 while True:
@@ -134,7 +136,7 @@ def test_a_graph_is_the_same_from_the_cache(
     path.write_bytes(encode_graph(graph("a:10 -> b:5@stream7, a -> c:7")))
     first = io.read_graph(path)
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr("chakrasim.traces.decode_bytes.read_columns", None)  # what reads the file's nodes
+    monkeypatch.setattr("chakrasim.traces.reading.fast_decode.read_columns", None)
     again = io.read_graph(path)
     assert again.names == first.names
     assert np.array_equal(again.durations_ps, first.durations_ps)

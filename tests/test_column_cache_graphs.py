@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records
-from chakrasim.traces import column_cache, decode_bytes, io, jit
+from chakrasim.traces import io
 from chakrasim.traces.attributes import attribute_columns, integer_attributes
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.reading import column_cache
+from chakrasim.traces.reading import fast_decode as decode_bytes
+from chakrasim.traces.shared import jit
 from chakrasim.traces.workload import read_workload
 
 pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")

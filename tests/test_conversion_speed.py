@@ -20,8 +20,8 @@ from chakrasim.converters.pytorch.json_text import BAD
 from chakrasim.converters.pytorch.kineto import Recording
 from chakrasim.converters.pytorch.kineto_reader import read_all, read_recording
 from chakrasim.converters.pytorch.names import describes_communication
-from chakrasim.traces import jit
 from chakrasim.traces.errors import TraceError
+from chakrasim.traces.shared import jit
 
 SAMPLES = Path(__file__).resolve().parent.parent / "traces" / "samples"
 pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")

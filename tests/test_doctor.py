@@ -21,7 +21,7 @@ from doctor_cases import (
     write,
 )
 
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind
 

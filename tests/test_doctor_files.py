@@ -27,8 +27,8 @@ from doctor_cases import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import GraphBuilder, Workload, load_workload
 from chakrasim.traces.doctor import TITLES, mend

@@ -20,7 +20,7 @@ from doctor_cases import (
     write,
 )
 
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, load_workload
 from chakrasim.traces.doctor import read_group_list

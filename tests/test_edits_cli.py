@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from edit_cases import ranks
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 from chakrasim.traces.workload import load_workload, save_workload
 
 GRAPHS = "graphs"

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from edit_cases import US, columns, durations_us, edges, ranks
 
-from chakrasim.replay.machine import DEFAULT_MACHINE, load_machine
-from chakrasim.replay.open_workload import open_workload
+from chakrasim.replay.cli.open_workload import open_workload
+from chakrasim.replay.machine.load import DEFAULT_MACHINE, load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.edits.collapse import collapse_host
 from chakrasim.traces.edits.drop import drop
 from chakrasim.traces.edits.groups import regroup
+from chakrasim.traces.edits.parts.start import LATER_START
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.edits.sizes import resize
-from chakrasim.traces.edits.start import LATER_START
 from chakrasim.traces.edits.step import cut_step
 from chakrasim.traces.edits.widen import widen
 from chakrasim.traces.errors import ConfigError, TraceError, UnknownName

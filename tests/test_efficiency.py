@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay_cases import comp, rank
 
-from chakrasim.replay.efficiency import Curve, Efficiency
-from chakrasim.replay.machine import Accelerator, Machine, load_machine, machine_names
-from chakrasim.replay.machine_writer import machine_yaml
-from chakrasim.replay.report.machines import describe_machine
+from chakrasim.replay.machine.efficiency import Curve, Efficiency
+from chakrasim.replay.machine.files.write import machine_yaml
+from chakrasim.replay.machine.load import load_machine, machine_names
+from chakrasim.replay.machine.machine import Accelerator, Machine
+from chakrasim.replay.report.machine.machines import describe_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import GraphBuilder, Workload
 from chakrasim.traces.errors import ConfigError, TraceError

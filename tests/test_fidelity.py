@@ -11,8 +11,14 @@ from click.testing import CliRunner
 from kineto_trace import Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.replay.cli import main
-from chakrasim.replay.fidelity import Fidelity, compare, has_recording, is_doubtful, replay_as_recorded
+from chakrasim.replay.analysis.fidelity import (
+    Fidelity,
+    compare,
+    has_recording,
+    is_doubtful,
+    replay_as_recorded,
+)
+from chakrasim.replay.cli.main import main
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.edits.drop import drop
 from chakrasim.traces.edits.scale import Scales, scale

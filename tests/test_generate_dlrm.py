@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from chakrasim.converters.synthetic.dlrm import DlrmPlan, generate_dlrm, shard_tables
 from chakrasim.converters.synthetic.dlrm_model import Dlrm, dlrm_names, dlrm_path, load_dlrm
-from chakrasim.replay.cli import main
-from chakrasim.replay.commands.generate.models import RECOMMENDERS
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.cli.commands.generate.models import RECOMMENDERS
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError, UnknownName

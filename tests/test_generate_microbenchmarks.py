@@ -21,8 +21,9 @@ from chakrasim.converters.synthetic.microbenchmarks import (
     generate_sweep,
 )
 from chakrasim.converters.synthetic.patterns import Pattern, rounds, size_series
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import Machine, load_machine
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError

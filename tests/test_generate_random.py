@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chakrasim.converters.synthetic.random_graphs import RandomPlan, generate_random
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError

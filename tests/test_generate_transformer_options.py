@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 
 
 def said(*arguments: str) -> str:

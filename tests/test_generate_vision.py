@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from chakrasim.converters.synthetic.layers import Formats, convolution
 from chakrasim.converters.synthetic.vision import VisionPlan, generate_vision
 from chakrasim.converters.synthetic.vision_networks import NETWORKS, Images, network
-from chakrasim.replay.cli import main
-from chakrasim.replay.commands.generate.models import NETWORKS as LISTED
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.cli.commands.generate.models import NETWORKS as LISTED
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError, UnknownName

@@ -16,8 +16,8 @@ from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.converters.pytorch.host_trace import read_host_trace
 from chakrasim.converters.pytorch.kineto_reader import read_recording
 from chakrasim.converters.pytorch.link import align, link_host_trace
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError

@@ -15,7 +15,7 @@ from chakrasim.converters.synthetic.transformer import (
     Request,
     generate_inference,
 )
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.graph import ExecutionGraph

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chakrasim.traces import jit
+from chakrasim.traces.shared import jit
 
 pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")
 

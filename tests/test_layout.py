@@ -17,10 +17,12 @@ MAY_IMPORT = {
     "replay": {"proto", "traces", "replay"},
 }
 KNOWS_BOTH = {
-    "replay/open_workload.py",
-    *(f"replay/commands/{name}.py" for name in ("convert", "text", "transformer")),
+    "replay/cli/open_workload.py",
+    "replay/cli/commands/convert.py",
+    "replay/cli/options/text.py",
+    "replay/cli/options/transformer.py",
     *(
-        f"replay/commands/generate/{name}.py"
+        f"replay/cli/commands/generate/{name}.py"
         for name in ("collectives", "messages", "models", "random", "transformers")
     ),
 }
@@ -77,6 +79,6 @@ def test_no_source_file_grows_past_four_hundred_lines() -> None:
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
     heavy = ("numpy", "numba", "networkx", "google.protobuf", "rich")
-    program = f"import sys, chakrasim.replay.cli; print([m for m in {heavy} if m in sys.modules])"
+    program = f"import sys, chakrasim.replay.cli.main; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

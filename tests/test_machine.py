@@ -8,10 +8,11 @@ import pytest
 from replay_cases import comp, rank
 
 from chakrasim.replay.compute.roofline import roofline
-from chakrasim.replay.machine import Machine, RemoteMemory, load_machine, machine_names, machine_path
+from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
+from chakrasim.replay.machine.machine import Machine, RemoteMemory
+from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.report.console import people_console
-from chakrasim.replay.report.machines import describe_machine, print_machines
-from chakrasim.replay.scheduling import Bus, Scheduling
+from chakrasim.replay.report.machine.machines import describe_machine, print_machines
 from chakrasim.traces import CommKind
 from chakrasim.traces.errors import ConfigError, UnknownName
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
-from chakrasim.replay.machine import Machine, RemoteMemory, load_machine, machine_names
-from chakrasim.replay.machine_file import read_machine
-from chakrasim.replay.machine_writer import machine_yaml
-from chakrasim.replay.scheduling import ASTRA_SIM_1, Bus, Scheduling
+from chakrasim.replay.machine.files.read import read_machine
+from chakrasim.replay.machine.files.write import machine_yaml
+from chakrasim.replay.machine.load import load_machine, machine_names
+from chakrasim.replay.machine.machine import Machine, RemoteMemory
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Bus, Scheduling
 from chakrasim.traces import CommKind
 
 VERSION_1 = [path.parent for path in shared_files("tutorial/more/*/network.json")]

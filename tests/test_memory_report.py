@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import Machine, load_machine
-from chakrasim.replay.memory import activations, memory_notes
-from chakrasim.replay.report.timeline import timeline_json
-from chakrasim.replay.result import Result
+from chakrasim.replay.analysis.memory import activations, memory_notes
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.report.result.timeline import timeline_json
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import ExecutionGraph, GraphBuilder, NodeKind, Workload, load_workload, save_workload
 from chakrasim.traces.attributes import NodeAttributes, attribute_column

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from replay_cases import result_of
 
-from chakrasim.replay.machine import load_machine
-from chakrasim.replay.open_workload import open_workload
-from chakrasim.replay.report.assumptions import assumptions
+from chakrasim.replay.cli.open_workload import open_workload
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.report.result.assumptions import assumptions
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import GraphBuilder, NodeKind, Workload, load_workload, save_workload
-from chakrasim.traces.astra_export import adapt
+from chakrasim.traces.astra_export.export import adapt
+from chakrasim.traces.edits.mirror import mirror_ranks
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.matching import match_collectives, match_messages
-from chakrasim.traces.mirror import mirror_ranks
 from chakrasim.traces.units import PS_PER_US
 
 Build = Callable[[GraphBuilder], object]

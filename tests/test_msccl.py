@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.collectives.algorithms import algorithm
-from chakrasim.replay.collectives.endpoint import PlainEndpoint
-from chakrasim.replay.collectives.msccl import MscclAlgorithm, msccl_tasks, read_msccl
-from chakrasim.replay.collectives.program import make_program
-from chakrasim.replay.collectives.tasks import OPERATE, Task, TaskRun
-from chakrasim.replay.collectives.tokens import TokenRun
-from chakrasim.replay.machine import Dimension, Machine
-from chakrasim.replay.network.clock import Clock, Event
-from chakrasim.replay.network.mailbox import Mailbox
-from chakrasim.replay.scheduling import Scheduling
+from chakrasim.replay.collectives.algorithms.builtin import algorithm
+from chakrasim.replay.collectives.algorithms.msccl.read import MscclAlgorithm, msccl_tasks, read_msccl
+from chakrasim.replay.collectives.execution.endpoint import PlainEndpoint
+from chakrasim.replay.collectives.execution.schedule import make_program
+from chakrasim.replay.collectives.execution.task_graph import OPERATE, Task, TaskRun
+from chakrasim.replay.collectives.execution.windowed import TokenRun
+from chakrasim.replay.engine.event_queue import Clock, Event
+from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.machine.scheduling import Scheduling
+from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces import CommKind
 from chakrasim.traces.errors import ConfigError
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.calibration import LL, LL128, SIMPLE, Calibration, InSwitch, Links, Protocol
 from chakrasim.replay.collectives import collective_ps
-from chakrasim.replay.machine import Machine, load_machine
-from chakrasim.replay.machine_writer import machine_yaml
-from chakrasim.replay.network.analytical import message_ps
-from chakrasim.replay.report.machines import describe_machine
+from chakrasim.replay.machine.files.write import machine_yaml
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.machine.nccl_parameters import LL, LL128, SIMPLE, Calibration, InSwitch, Links, Protocol
+from chakrasim.replay.report.machine.machines import describe_machine
 from chakrasim.replay.simulate import simulate
+from chakrasim.replay.transport.uncontended import message_ps
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import PS_PER_US

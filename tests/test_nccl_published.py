@@ -9,10 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from chakrasim.replay.calibrate import Residual, calibrate, compare
+from chakrasim.replay.calibration.fit import Residual, calibrate, compare
+from chakrasim.replay.calibration.nccl_tests import SEND_RECEIVE, Table
 from chakrasim.replay.collectives import collective_ps
-from chakrasim.replay.machine import Machine, load_machine
-from chakrasim.replay.nccl_logs import SEND_RECEIVE, Table
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.traces import CommKind
 from chakrasim.traces.units import PS_PER_S
 

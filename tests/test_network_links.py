@@ -7,10 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.machine import Dimension, Machine
-from chakrasim.replay.network.clock import Clock
-from chakrasim.replay.network.links import FifoLinks
+from chakrasim.replay.engine.event_queue import Clock
+from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.simulate import simulate
+from chakrasim.replay.transport.fifo_links import FifoLinks
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.workload import Workload

@@ -8,9 +8,9 @@ import numpy as np
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.traces import ExecutionGraph, GraphBuilder, NodeKind, read_graph, write_graph
-from chakrasim.traces.decode import graph_from_messages
 from chakrasim.traces.edits.merge import merge_rows
-from chakrasim.traces.encode import messages_from_graph
+from chakrasim.traces.reading.decode import graph_from_messages
+from chakrasim.traces.writing.encode import messages_from_graph
 
 
 def kinds_of(graph: ExecutionGraph) -> list[str]:

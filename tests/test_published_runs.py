@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from chakrasim.converters.synthetic.transformer.plan import Plan
-from chakrasim.replay.machine import Machine, load_machine
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine.machine import Machine
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 

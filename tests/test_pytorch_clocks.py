@@ -8,11 +8,11 @@ import pytest
 
 from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.converters.pytorch.clocks import align_starts
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
+from chakrasim.traces.edits.parts.start import LATER_START, delay_start, is_start_delay
 from chakrasim.traces.edits.scale import Scales
-from chakrasim.traces.edits.start import LATER_START, delay_start, is_start_delay
 from chakrasim.traces.graph import CLOCK, CommKind, NodeKind
 from chakrasim.traces.testing import graph
 from chakrasim.traces.workload import Workload, load_workload, save_workload

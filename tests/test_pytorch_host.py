@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from kineto_trace import Nodes, Trace
 
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import NodeKind

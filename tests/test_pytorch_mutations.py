@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.replay.fidelity import compare, replay_as_recorded
+from chakrasim.replay.analysis.fidelity import compare, replay_as_recorded
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.workload import Workload, load_workload, save_workload

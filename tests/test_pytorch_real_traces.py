@@ -9,7 +9,7 @@ import pytest
 from conftest import shared_files
 
 from chakrasim.converters.pytorch import convert_pytorch, is_pytorch_trace
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.graph import NodeKind

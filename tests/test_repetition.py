@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_cases import coll, comp, durations, rank, recv, send
 
-from chakrasim.replay import periods
-from chakrasim.replay.kernel import COLLECTIVE, EAGER, OWN_PS
-from chakrasim.replay.lower import lower
-from chakrasim.replay.repetition import repetition_in
-from chakrasim.replay.run import run
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.kernel import COLLECTIVE, EAGER, OWN_PS
+from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.repetition import periods
+from chakrasim.replay.engine.repetition.extrapolate import repetition_in
 from chakrasim.traces import ExecutionGraph, GraphBuilder, Workload
 
 

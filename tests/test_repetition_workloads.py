@@ -13,12 +13,14 @@ from click.testing import CliRunner
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
 from chakrasim.converters.text import convert_text
-from chakrasim.replay import repetition, run
-from chakrasim.replay.cli import main
-from chakrasim.replay.machine import load_machine
-from chakrasim.replay.result import Result
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.engine import event_loop as run
+from chakrasim.replay.engine.repetition import extrapolate as repetition
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import Prepared, simulate
-from chakrasim.traces import GraphBuilder, NodeKind, Workload, jit
+from chakrasim.traces import GraphBuilder, NodeKind, Workload
+from chakrasim.traces.shared import jit
 
 MODEL = replace(load_model("llama3-8b"), layers=4)
 

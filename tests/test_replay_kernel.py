@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_cases import COLLECTIVE_PS, coll, comp, durations, play, play_naively, rank, recv, send
 
-from chakrasim.replay.lower import lower
-from chakrasim.replay.run import run
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.program import lower
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 
 
@@ -312,5 +312,5 @@ def test_numba_disable_jit_keeps_the_loop_interpreted(monkeypatch: pytest.Monkey
         raise AssertionError("compiled")
 
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    monkeypatch.setattr("chakrasim.replay.run.compiled", refuse)
+    monkeypatch.setattr("chakrasim.replay.engine.event_loop.compiled", refuse)
     assert play(one(lambda b: comp(b, 10)), is_compiled=True) == {(0, 0): (0, 10)}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from chakrasim.replay.costs import cost
-from chakrasim.replay.lower import lower
-from chakrasim.replay.machine import load_machine
-from chakrasim.replay.result import Result
-from chakrasim.replay.run import run
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.program import lower
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import NOT_SPLIT, simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.edits.scale import Scales

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from replay_cases import coll, comp, rank, recv, result_of, send
 from test_replay_kernel import random_workload
 
-from chakrasim.replay.intervals import covered_ps
+from chakrasim.replay.results.intervals import covered_ps
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.errors import ConfigError
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_cases import comp, durations, rank, recv, send
 
-from chakrasim.replay.kernel import NEVER_PS, SEND
-from chakrasim.replay.lower import lower
+from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.kernel import NEVER_PS, SEND
+from chakrasim.replay.engine.program import lower
 from chakrasim.replay.network.shared_ports import Message, SharedPorts
-from chakrasim.replay.run import run
 from chakrasim.traces import GraphBuilder, Workload
 
 

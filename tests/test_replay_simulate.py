@@ -9,7 +9,7 @@ from replay_cases import coll, comp, rank, recv, send
 from test_replay_kernel import random_workload
 
 from chakrasim.replay.collectives import collective_ps
-from chakrasim.replay.machine import Accelerator, Dimension, Machine, RemoteMemory
+from chakrasim.replay.machine.machine import Accelerator, Dimension, Machine, RemoteMemory
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.edits.scale import Scales

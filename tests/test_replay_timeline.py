@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from replay_cases import coll, comp, rank, recv, result_of, send
 from test_replay_kernel import random_workload
 
-from chakrasim.replay.report.timeline import timeline_json, write_timeline
+from chakrasim.replay.report.result.timeline import timeline_json, write_timeline
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 
 Event = dict[str, Any]

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import load_workload, save_workload
 

@@ -9,9 +9,9 @@ import pytest
 
 from chakrasim.converters.synthetic.collective import generate_collective
 from chakrasim.replay.collectives.phases import baseline_order, chunk_bytes, phases
-from chakrasim.replay.machine import Dimension, Machine, RemoteMemory
-from chakrasim.replay.result import Result
-from chakrasim.replay.scheduling import ASTRA_SIM_2, Scheduling
+from chakrasim.replay.machine.machine import Dimension, Machine, RemoteMemory
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Scheduling
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError

@@ -9,8 +9,8 @@ from math import prod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.replay.machine import TOPOLOGIES, Dimension, Machine
-from chakrasim.replay.scheduling import (
+from chakrasim.replay.machine.machine import TOPOLOGIES, Dimension, Machine
+from chakrasim.replay.machine.scheduling import (
     ALL_REDUCE_WAYS,
     DIMENSION_ORDERS,
     PRIORITIES,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from replay_cases import coll, rank, result_of
 
-from chakrasim.replay.machine import load_machine
-from chakrasim.replay.open_workload import open_workload
-from chakrasim.replay.report.stragglers import Excess, document, find_stragglers, rows
-from chakrasim.replay.result import Result
+from chakrasim.replay.cli.open_workload import open_workload
+from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.report.result.straggler_table import Excess, document, find_stragglers, rows
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import ExecutionGraph

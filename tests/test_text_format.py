@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from chakrasim.converters.text import convert_text, read_text
 from chakrasim.converters.text.sniff import is_text_workload
 from chakrasim.replay.astra_sim.version1 import transformer_split
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
 

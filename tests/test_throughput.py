@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from chakrasim.converters.synthetic.transformer import Model, Plan, generate_training
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.analysis.throughput import STEP, throughput
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
-from chakrasim.replay.throughput import STEP, throughput
 from chakrasim.traces import Workload, load_workload, save_workload
 from chakrasim.traces.attributes import metadata_object
 from chakrasim.traces.edits.scale import Scales

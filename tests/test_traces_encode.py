@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chakrasim.proto import execution_graph_pb2 as schema
-from chakrasim.traces import encode
 from chakrasim.traces.attributes import NodeAttributes
-from chakrasim.traces.encode import _blocks, _fields, encode_graph, encode_nodes
-from chakrasim.traces.encode_bytes import put_records
-from chakrasim.traces.encode_fields import framed
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 from chakrasim.traces.io import read_graph, write_graph
 from chakrasim.traces.testing import graph
+from chakrasim.traces.writing import encode
+from chakrasim.traces.writing.encode import _blocks, _fields, encode_graph, encode_nodes
+from chakrasim.traces.writing.encode_bytes import put_records
+from chakrasim.traces.writing.encode_fields import framed
 
 NUMBERS = st.one_of(st.just(-1), st.sampled_from([0, 1, 127, 128, 2**31 - 1, 2**31, 2**62, 2**63 - 1]))
 

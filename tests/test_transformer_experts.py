@@ -16,7 +16,7 @@ from chakrasim.converters.synthetic.transformer import (
     generate_training,
 )
 from chakrasim.converters.synthetic.transformer.rules import check_plan
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind

@@ -19,7 +19,7 @@ from chakrasim.converters.synthetic.transformer.plan import (
     Plan,
 )
 from chakrasim.converters.synthetic.transformer.training import generate_training
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.attributes import NodeAttributes
 from chakrasim.traces.check import check_workload

@@ -14,8 +14,8 @@ from chakrasim.converters.synthetic.transformer.model import Model
 from chakrasim.converters.synthetic.transformer.plan import Plan
 from chakrasim.converters.synthetic.transformer.presets import load_model
 from chakrasim.converters.synthetic.transformer.training import generate_training
-from chakrasim.replay.machine import load_machine
-from chakrasim.replay.memory import RankMemory
+from chakrasim.replay.analysis.memory import RankMemory
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 
 MODEL = Model("m", "made up", 8, 256, 8, 4, 32, 1024, True, 1024, False, 256)

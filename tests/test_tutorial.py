@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import shared_folder
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 
 TUTORIAL = shared_folder() / "tutorial"
 MIB_SCALES = [1 << power for power in range(11)]

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from chakrasim.replay.cli import main
+from chakrasim.replay.cli.main import main
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXERCISES = {"1-1": {"ring": "Exercise 1"}, "3-1": {"baseline": "analytical", "themis": "themis"}}

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records, split_records
-from chakrasim.traces import io, jit
+from chakrasim.traces import io
 from chakrasim.traces.attributes import RecordAttributes, attribute_columns, integer_attributes
-from chakrasim.traces.decode_bytes import graph_from_bytes, source_of
-from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.reading.fast_decode import graph_from_bytes, source_of
+from chakrasim.traces.shared import jit
 from chakrasim.traces.testing import graph
+from chakrasim.traces.writing.encode import encode_graph
 
 pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")
 

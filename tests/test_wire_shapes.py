@@ -21,12 +21,13 @@ from test_wire import from_bytes
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records
-from chakrasim.traces import io, jit
+from chakrasim.traces import io
 from chakrasim.traces.attributes import attribute_columns, integer_attributes
-from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.shared import jit
 from chakrasim.traces.testing import graph
+from chakrasim.traces.writing.encode import encode_graph
 
 pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")
 

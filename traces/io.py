@@ -19,17 +19,17 @@ from google.protobuf.message import DecodeError
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import FramingError, frame_records, split_records
-from chakrasim.traces import jit
-from chakrasim.traces.decode import (
+from chakrasim.traces.errors import TraceError
+from chakrasim.traces.graph import ExecutionGraph, NodeKind
+from chakrasim.traces.reading.decode import (
     GROUPS_OBSERVED,
     attributes_of,
     declared_groups,
     graph_from_messages,
 )
-from chakrasim.traces.decode_bytes import graph_from_bytes, graph_from_cache, keep, source_of
-from chakrasim.traces.encode import encode_graph
-from chakrasim.traces.errors import TraceError
-from chakrasim.traces.graph import ExecutionGraph, NodeKind
+from chakrasim.traces.reading.fast_decode import graph_from_bytes, graph_from_cache, keep, source_of
+from chakrasim.traces.shared import jit
+from chakrasim.traces.writing.encode import encode_graph
 
 COMPILE_FROM_BYTES = 4_000_000
 """Of all files together: below this they are read by way of protobuf's objects before numba is loaded."""
@@ -102,7 +102,7 @@ def read_graph(
     if not data:
         raise TraceError(f"{path}: the file is empty; expected a Chakra execution graph")
     if _JSON.match(data) or (path.name.endswith((".json", ".json.gz")) and not _looks_like(data)):
-        from chakrasim.traces.jsonform import messages_from_json
+        from chakrasim.traces.reading.json_form import messages_from_json
 
         metadata, nodes = messages_from_json(data, str(path))
         if b'"workload_graph"' in data[:FEEDER_JSON_HEAD]:

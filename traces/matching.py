@@ -16,7 +16,7 @@ import numpy as np
 
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 from chakrasim.traces.order import program_order
-from chakrasim.traces.remember import remembered
+from chakrasim.traces.shared.memoize import remembered
 
 if TYPE_CHECKING:
     from chakrasim.traces.workload import Workload

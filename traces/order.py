@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 
 from chakrasim.traces.graph import ExecutionGraph, Ints
-from chakrasim.traces.remember import remembered
+from chakrasim.traces.shared.memoize import remembered
 
 
 @remembered

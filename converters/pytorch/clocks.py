@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from chakrasim.traces.edits.start import delay_start
+from chakrasim.traces.edits.parts.start import delay_start
 from chakrasim.traces.graph import CLOCK, Ints
 from chakrasim.traces.matching import MessageMatching, match_collectives, match_messages
 from chakrasim.traces.units import format_time

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chakrasim.converters.pytorch.kineto import Ints
-from chakrasim.traces import jit
+from chakrasim.traces.shared import jit
 
 _ROUNDING_NS = 2_000
 """Neighbours may overlap by this much because their ends were rounded."""

@@ -19,7 +19,7 @@ from chakrasim.converters.pytorch.collected import STEP, Collected
 from chakrasim.converters.pytorch.json_values import BIG, MINUS, Table
 from chakrasim.converters.pytorch.jsonfile import GZIP_MAGIC
 from chakrasim.converters.pytorch.kineto import KERNEL
-from chakrasim.traces import jit
+from chakrasim.traces.shared import jit
 
 FROM_BYTES = 25_000_000
 """So much text is read by objects as fast as numba is loaded and the same text scanned."""

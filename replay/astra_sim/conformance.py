@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
-from chakrasim.replay.result import Result
+from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.errors import ChakrasimError, ConfigError
 from chakrasim.traces.units import PS_PER_NS

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chakrasim.replay.astra_sim.system import SystemFile
-from chakrasim.replay.machine import Dimension, Machine, RemoteMemory
-from chakrasim.replay.machine_blocks import (
+from chakrasim.replay.machine.files.fields import (
     MOST,
     MOST_PS,
     Block,
@@ -27,6 +26,7 @@ from chakrasim.replay.machine_blocks import (
     load_yaml,
     shown,
 )
+from chakrasim.replay.machine.machine import Dimension, Machine, RemoteMemory
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.units import PS_PER_NS
 

@@ -7,8 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from chakrasim.replay.machine import Accelerator
-from chakrasim.replay.machine_blocks import (
+from chakrasim.replay.machine.files.fields import (
     MOST_BUS_NS,
     MOST_PS,
     Block,
@@ -17,7 +16,8 @@ from chakrasim.replay.machine_blocks import (
     load_yaml,
     shown,
 )
-from chakrasim.replay.scheduling import ASTRA_SIM_2, Bus, Scheduling
+from chakrasim.replay.machine.machine import Accelerator
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from chakrasim.replay.collectives.hockney import ALGORITHMS, Span
 from chakrasim.replay.collectives.layout import spans
-from chakrasim.replay.machine import Machine
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.traces.graph import CommKind
 
 NCCL = "nccl"
@@ -26,7 +26,7 @@ def collective_ps(
     if len(ranks) < 2:
         return 0
     if NCCL in machine.algorithms[kind]:
-        from chakrasim.replay.collectives.nccl import nccl_ps
+        from chakrasim.replay.collectives.nccl_model import nccl_ps
 
         total = int(nccl_ps(machine, kind, size_bytes, ranks))
         return total - total % machine.cycle_ps
@@ -42,7 +42,7 @@ def place(machine: Machine, ranks: tuple[int, ...]) -> Hashable:
     lies = spans(machine, ranks)
     if machine.nccl is None:
         return lies
-    from chakrasim.replay.collectives.nccl import shape
+    from chakrasim.replay.collectives.nccl_model import shape
 
     return lies, shape(machine, ranks)
 

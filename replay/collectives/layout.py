@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from chakrasim.replay.collectives.hockney import Span
-from chakrasim.replay.machine import Dimension, Machine
-from chakrasim.replay.network.analytical import coordinates, way
+from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.transport.uncontended import coordinates, way
 from chakrasim.traces.graph import Ints
 
 

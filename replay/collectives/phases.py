@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from chakrasim.replay.scheduling import ASTRA_SIM_2, Scheduling
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Scheduling
 from chakrasim.traces.graph import CommKind
 
 REDUCE_SCATTERS = (CommKind.REDUCE_SCATTER, CommKind.REDUCE_SCATTER_BLOCK)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chakrasim.replay.machine import Dimension
+from chakrasim.replay.machine.machine import Dimension
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from chakrasim.traces.errors import UnknownName
 
 if TYPE_CHECKING:
-    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.machine.machine import Machine
     from chakrasim.traces.graph import ExecutionGraph, Ints
     from chakrasim.traces.workload import Workload
 

@@ -16,7 +16,7 @@ from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S
 
 if TYPE_CHECKING:
-    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.machine.machine import Machine
 
 
 def measured(graph: ExecutionGraph, machine: Machine) -> ComputeCost:

@@ -8,7 +8,7 @@ as in the measured model.
 
 The shares e and m are 1, and the time a lower bound, but for a machine that states an efficiency: there e
 depends on the kind of the operation, its data type and its operations, m on the bytes
-(`replay/efficiency.py`). An `elementwise` kernel has e = 1: memory bounds it. A kernel that states no kind,
+(`replay/machine/efficiency.py`). An `elementwise` kernel has e = 1: memory bounds it. A kernel of no kind,
 or one that isn't known, counts as `matmul` if it does at least `PRODUCT_OPS_PER_BYTE` operations a byte, else
 as `elementwise`.
 
@@ -30,14 +30,14 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.compute import ComputeCost
 from chakrasim.replay.compute.measured import measured
-from chakrasim.replay.efficiency import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL, Efficiency
+from chakrasim.replay.machine.efficiency import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL, Efficiency
 from chakrasim.traces.check import MAX_TOTAL_PS
 from chakrasim.traces.errors import ConfigError, TraceError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S
 
 if TYPE_CHECKING:
-    from chakrasim.replay.machine import Accelerator, Machine
+    from chakrasim.replay.machine.machine import Accelerator, Machine
 
 PRODUCT_OPS_PER_BYTE = 10
 """Norms, softmax and optimizer steps do less than this for each byte that they move; matrix products that

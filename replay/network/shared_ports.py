@@ -23,11 +23,11 @@ import numpy as np
 from heapdict import heapdict
 
 from chakrasim.replay.costs import endpoints
-from chakrasim.replay.kernel import NEVER_PS, SEND
+from chakrasim.replay.engine.kernel import NEVER_PS, SEND
 
 if TYPE_CHECKING:
-    from chakrasim.replay.lower import Program
-    from chakrasim.replay.machine import Machine
+    from chakrasim.replay.engine.program import Program
+    from chakrasim.replay.machine.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class SharedPorts:
     @classmethod
     def of(cls, program: Program, machine: Machine) -> SharedPorts:
         """The network for a program's sends on a sized machine."""
-        from chakrasim.replay.network.analytical import coordinates, message_ps
+        from chakrasim.replay.transport.uncontended import coordinates, message_ps
 
         sends = np.flatnonzero(program.roles == SEND)
         sources, destinations, sizes = (column[sends] for column in endpoints(program))

@@ -8,9 +8,9 @@ from typing import Any
 
 from chakrasim.proto import execution_graph_pb2 as schema
 from chakrasim.proto.framing import frame_records, split_records
-from chakrasim.traces.decode import attribute_value, graph_from_messages
-from chakrasim.traces.encode import encode_graph
 from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.reading.decode import attribute_value, graph_from_messages
+from chakrasim.traces.writing.encode import encode_graph
 
 FIRST_SHOWN = 5
 """Changes of one kind that a `Mend` keeps; the others are only counted."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import orjson
 
-from chakrasim.traces.decode import attributes_of, observed_groups, stated_groups
 from chakrasim.traces.doctor.draft import Change, Draft, set_attribute, value_of
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import NodeKind
 from chakrasim.traces.io import read_bytes
+from chakrasim.traces.reading.decode import attributes_of, observed_groups, stated_groups
 from chakrasim.traces.workload import WORLD_NAMES, read_groups
 
 Groups = Mapping[str, Sequence[int]]

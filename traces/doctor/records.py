@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chakrasim.traces.decode import attribute_value
 from chakrasim.traces.doctor.draft import Change, Draft, find_attribute, set_attribute, value_of
 from chakrasim.traces.doctor.kernels import is_communication_kernel
 from chakrasim.traces.graph import NodeKind
+from chakrasim.traces.reading.decode import attribute_value
 
 USUAL_KINDS = {
     "is_cpu_op": ("bool",),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.columns import edges_of
-from chakrasim.traces.edits.contract import contract, first_of_runs
-from chakrasim.traces.edits.each import with_graphs
-from chakrasim.traces.edits.start import is_start_delay
+from chakrasim.traces.edits.parts.columns import edges_of
+from chakrasim.traces.edits.parts.contract import contract, first_of_runs
+from chakrasim.traces.edits.parts.each import with_graphs
+from chakrasim.traces.edits.parts.start import is_start_delay
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, NodeKind
 from chakrasim.traces.workload import Workload
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.columns import Edges, edges_of, take_rows
-from chakrasim.traces.edits.each import choose, counted, counts, with_graphs
-from chakrasim.traces.edits.meeting import in_order_of, require_whole
-from chakrasim.traces.edits.start import is_start_delay
+from chakrasim.traces.edits.parts.columns import Edges, edges_of, take_rows
+from chakrasim.traces.edits.parts.each import choose, counted, counts, with_graphs
+from chakrasim.traces.edits.parts.meeting import in_order_of, require_whole
+from chakrasim.traces.edits.parts.start import is_start_delay
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.order import program_order

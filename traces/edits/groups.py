@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from chakrasim.traces.edits.each import choose, counted, counts
+from chakrasim.traces.edits.parts.each import choose, counted, counts
 from chakrasim.traces.edits.sizes import UNTIMED, is_understood, without_times
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import ExecutionGraph

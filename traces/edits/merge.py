@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.columns import edges_of
-from chakrasim.traces.edits.contract import contract, first_of_runs
-from chakrasim.traces.edits.each import choose, counted, counts, with_graphs
+from chakrasim.traces.edits.parts.columns import edges_of
+from chakrasim.traces.edits.parts.contract import contract, first_of_runs
+from chakrasim.traces.edits.parts.each import choose, counted, counts, with_graphs
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.order import program_order
 from chakrasim.traces.patterns import matching_rows

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.columns import edges_of, take_rows
-from chakrasim.traces.edits.each import choose, counted, counts, with_graphs
-from chakrasim.traces.edits.meeting import in_order_of
+from chakrasim.traces.edits.parts.columns import edges_of, take_rows
+from chakrasim.traces.edits.parts.each import choose, counted, counts, with_graphs
+from chakrasim.traces.edits.parts.meeting import in_order_of
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.order import program_order

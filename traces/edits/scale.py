@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.each import choose, counted, counts, mark_edited, with_graphs
-from chakrasim.traces.edits.start import is_start_delay
+from chakrasim.traces.edits.parts.each import choose, counted, counts, mark_edited, with_graphs
+from chakrasim.traces.edits.parts.start import is_start_delay
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.patterns import matches

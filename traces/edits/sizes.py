@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.each import choose, counted, counts, with_graphs
+from chakrasim.traces.edits.parts.each import choose, counted, counts, with_graphs
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 from chakrasim.traces.units import format_bytes

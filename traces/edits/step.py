@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.edits.columns import edges_of
 from chakrasim.traces.edits.drop import drop_rows
-from chakrasim.traces.edits.meeting import require_whole
-from chakrasim.traces.edits.start import delay_start, is_start_delay
+from chakrasim.traces.edits.parts.columns import edges_of
+from chakrasim.traces.edits.parts.meeting import require_whole
+from chakrasim.traces.edits.parts.start import delay_start, is_start_delay
 from chakrasim.traces.errors import ConfigError, TraceError, UnknownName
 from chakrasim.traces.graph import CLOCK, NO_LANE, ExecutionGraph, NodeKind
 from chakrasim.traces.workload import Workload

@@ -1,0 +1,90 @@
+"""Workloads of models that aren't transformers of language."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chakrasim.replay.cli.commands.generate.written import makes_workload, takes_step
+
+if TYPE_CHECKING:
+    from chakrasim.traces.workload import Workload
+
+NETWORKS = (
+    "resnet-50",
+    "resnet-101",
+    "resnet-152",
+    "vgg-16",
+    "vgg-19",
+    "vit-b-16",
+    "vit-b-32",
+    "vit-l-16",
+    "vit-l-32",
+    "vit-h-14",
+)
+"""As `vision_networks.py` has them; spelt out because `--help` imports nothing of it."""
+RECOMMENDERS = ("criteo-dcnv2", "criteo-kaggle", "criteo-terabyte", "criteo-torchrec")
+
+
+@click.command(
+    epilog="\b\nExample:\n"
+    "  chakrasim generate vision --model resnet-50 --ranks 8 --batch 64 --dtype fp16 -o demo\n"
+    "  chakrasim replay demo --machine dgx-a100 --compute roofline\n"
+)
+@click.option("--model", required=True, metavar="NAME", help=f"One of {', '.join(NETWORKS)}.")
+@takes_step
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Images that a rank takes."
+)
+@click.option(
+    "--image-size", type=click.IntRange(min=1), default=224, show_default=True, help="Pixels an edge."
+)
+@click.option(
+    "--optimizer", default="momentum", show_default=True, help="sgd, momentum (SGD with it), adagrad, adam."
+)
+@makes_workload
+def vision(model: str, **plan: Any) -> tuple[Workload, str]:
+    """Make a data-parallel training step of a vision network."""
+    from chakrasim.converters.synthetic.vision import VisionPlan, generate_vision
+
+    return generate_vision(model, VisionPlan(**plan)), model
+
+
+@click.command(
+    epilog="\b\nExample:\n"
+    "  chakrasim generate dlrm --model criteo-terabyte --ranks 8 --batch 65536 -o demo\n"
+    "  chakrasim replay demo --machine dgx-a100 --compute roofline\n"
+)
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME|FILE",
+    help=f"One of {', '.join(RECOMMENDERS)}, or a YAML file of the same form.",
+)
+@takes_step
+@click.option(
+    "--batch",
+    "global_batch",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Samples over all ranks.",
+)
+@click.option(
+    "--sharding",
+    default="round-robin",
+    show_default=True,
+    help="Which rank has a table: round-robin, or greedy, which balances memory.",
+)
+@click.option(
+    "--optimizer", default="sgd", show_default=True, help="sgd, momentum (SGD with it), adagrad, adam."
+)
+@makes_workload
+def dlrm(model: str, **plan: Any) -> tuple[Workload, str]:
+    """Make a training step of a recommendation model, its tables spread over ranks."""
+    from chakrasim.converters.synthetic.dlrm import DlrmPlan, generate_dlrm
+    from chakrasim.converters.synthetic.dlrm_model import load_dlrm
+
+    described = load_dlrm(model)
+    return generate_dlrm(described, DlrmPlan(**plan)), described.name

@@ -1,0 +1,116 @@
+"""What all commands share: how mistakes end, and options of more than one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from chakrasim.traces.errors import ChakrasimError
+
+EXIT_UNFINISHED = 1
+"""A replay that ran into a deadlock."""
+EXIT_BAD_INPUT = 2
+"""Something the user can mend."""
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class UserError(click.ClickException):
+    """One line on standard error."""
+
+    exit_code = EXIT_BAD_INPUT
+
+    def show(self, file: Any = None) -> None:
+        """Print the line."""
+        click.echo(f"chakrasim: error: {self.message}", file=file, err=True)
+
+
+class Commands(click.Group):
+    """A group of commands in which users' mistakes end in one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; anything but a user's mistake or the user's wish keeps its traceback."""
+        try:
+            return super().invoke(ctx)
+        except ChakrasimError as error:
+            raise UserError(" ".join(str(error).splitlines())) from None
+        except click.UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command shows its help
+                raise
+            path = error.ctx.command_path if error.ctx else "chakrasim"
+            raise UserError(f"{' '.join(error.format_message().split())} (see {path} --help)") from None
+        except BrokenPipeError:
+            # Whoever read our output has seen enough. What is still buffered must not raise at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(EXIT_PIPE_CLOSED)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise UserError(f"{where}{error.strerror or error}") from None
+        except KeyboardInterrupt:
+            click.echo("chakrasim: interrupted", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
+
+
+mirror_option = click.option(
+    "--mirror", is_flag=True, help="Let copies of ranks with a trace stand for those without."
+)
+
+
+def converts_traces(command: Command) -> Command:
+    """The options of every command that may convert a profiler trace."""
+    return click.option(
+        "--communication-kernels",
+        metavar="FILE",
+        help="YAML: kernels of a profiler trace that communicate, beside NCCL's, RCCL's and those known.",
+    )(command)
+
+
+def reads_trace(command: Command) -> Command:
+    """The options of every command that reads a trace."""
+    for option in (
+        json_option,
+        click.option(
+            "--drop-unknown-dependencies",
+            is_flag=True,
+            help="Ignore dependencies on nodes that are not in the trace.",
+        ),
+        click.option("--groups", metavar="FILE", help='Process groups of Chakra graphs: {"1": [0, 1]}.'),
+        click.option(
+            "--no-cache",
+            is_flag=True,
+            expose_value=False,
+            callback=_without_cache,
+            help="Read files anew, and keep nothing of them in the user's cache folder.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _without_cache(ctx: click.Context, _: click.Parameter, is_off: bool) -> None:
+    if is_off:
+        from chakrasim.traces.reading.column_cache import switched_off
+
+        ctx.with_resource(switched_off())
+
+
+def writes_workload(command: Command) -> Command:
+    """The options of every command that writes graphs."""
+    for option in (
+        json_option,
+        click.option("--force", is_flag=True, help="Replace files of that name in OUT."),
+        click.option("--compress", is_flag=True, help="Write .et.gz."),
+        click.option("--prefix", metavar="NAME", help="Files are OUT/NAME.<rank>.et."),
+        click.option("-o", "--output", required=True, metavar="OUT", help="Folder to write to."),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,34 @@
+"""The command line: `chakrasim convert | export | inspect | generate | replay | machines | calibrate |
+conformance`.
+
+Commands stand in `commands/`, one a file. Everything but click is imported inside them: `--help` answers at
+once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from chakrasim.replay.cli.commands.calibrate import calibrate
+from chakrasim.replay.cli.commands.conformance import conformance
+from chakrasim.replay.cli.commands.convert import convert
+from chakrasim.replay.cli.commands.export import export
+from chakrasim.replay.cli.commands.generate import generate
+from chakrasim.replay.cli.commands.inspect import inspect
+from chakrasim.replay.cli.commands.machines import machines
+from chakrasim.replay.cli.commands.replay import replay
+from chakrasim.replay.cli.common import Commands
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  chakrasim replay\n",
+)
+@click.version_option(package_name="chakrasim", prog_name="chakrasim")
+def main() -> None:
+    """How long does a training step take, and why: replay a recorded trace on a machine you describe."""
+
+
+for command in (convert, export, inspect, generate, replay, machines, calibrate, conformance):
+    main.add_command(command)

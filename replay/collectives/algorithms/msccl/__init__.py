@@ -1,0 +1,1 @@
+"""MSCCL algorithm files: reading, steps, and the proof that they do what they claim."""

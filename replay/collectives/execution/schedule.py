@@ -1,0 +1,175 @@
+"""What one member does in one phase: messages in order, and what each costs it beside the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from chakrasim.replay.collectives.algorithms.builtin import Algorithm
+from chakrasim.replay.collectives.algorithms.steps import Step
+from chakrasim.replay.collectives.execution.endpoint import INBOUND, OUTBOUND, SENT_BACK, Operation
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, CHAKRASIM, Scheduling
+from chakrasim.traces.graph import CommKind, Ints
+from chakrasim.traces.units import PS_PER_NS, PS_PER_S
+
+SUBGROUP_ENDPOINT_PS = 10 * PS_PER_NS
+"""What ASTRA-sim charges in a ring of some ranks, whatever its endpoint-delay says."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A windowed algorithm as tokens, the same for all n members.
+
+    A member makes `window` tokens when it starts and one for each message that it has received. Each costs
+    it an endpoint operation; after that the next message of its list goes out, while there are any.
+    """
+
+    steps: tuple[Step, ...]
+    n: int
+    window: int
+    barrier: int
+    """Messages that a member must have received before it sends the last so many; 0 is no barrier."""
+    sizes: Ints
+    """int64[messages]: bytes of the messages that a member sends, in order."""
+    token_bytes: Ints
+    """int64[messages + window]: bytes of the message that each token is to send; the last ones, which send
+    nothing, go on in the same way."""
+    step_of: Ints
+    """int64[messages]: the step that each belongs to."""
+    reduces: Ints
+    """int64[messages + window]: 1 for each token whose operation includes a reduction."""
+    reductions_ps: Ints
+    """int64[messages + window]: what those take, 0 for the others."""
+    operations_ps: Ints
+    """int64[messages + window]: what each token's operation takes, its reduction included."""
+    cycle: int
+    """Tokens after which the roles of tokens on a shared bus repeat."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def operations(self) -> list[Operation]:
+        """By token: what is to be done before the message that it is to send."""
+        found = []
+        columns = self.token_bytes, self.reduces, self.reductions_ps, self.operations_ps
+        for token, (size, reduces, reduction_ps, takes_ps) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        ):
+            in_cycle = token % self.cycle
+            role = OUTBOUND if in_cycle < self.window else INBOUND
+            if role == INBOUND and in_cycle < self.cycle - self.window:
+                role = SENT_BACK
+            found.append(Operation(size, role, takes_ps, bool(reduces), reduction_ps))
+        return found
+
+    @cached_property
+    def destinations(self) -> list[list[int]]:
+        """By message and place: where it goes."""
+        return self._peers(to_destination=True)
+
+    @cached_property
+    def sources(self) -> list[list[int]]:
+        """By message and place: whose message is expected in return."""
+        return self._peers(to_destination=False)
+
+    def _peers(self, *, to_destination: bool) -> list[list[int]]:
+        by_step = []
+        for step in self.steps:
+            peers = np.empty(self.n, dtype=np.int64)
+            here, there = (step.sources, step.destinations)[:: 1 if to_destination else -1]
+            peers[here] = there
+            by_step.append(peers.tolist())
+        return [by_step[step] for step in self.step_of.tolist()]
+
+
+def make_program(
+    machine: Machine,
+    found: Algorithm,
+    kind: CommKind,
+    n: int,
+    size_bytes: int,
+    *,
+    is_subgroup: bool = False,
+    clockwise: bool = True,
+) -> Program:
+    """The tokens of a windowed algorithm: all but the double binary tree.
+
+    Not `clockwise`, every message goes the other way around the line.
+    """
+    scheduling = machine.scheduling or Scheduling()
+    steps = tuple(found.steps(kind, n, size_bytes))
+    if not clockwise:
+        steps = tuple(replace(step, sources=step.destinations, destinations=step.sources) for step in steps)
+    if scheduling.rules != CHAKRASIM and kind == CommKind.ALL_TO_ALL and _base(found.name) == "ring":
+        # ASTRA-sim passes on one block at a time.
+        block_bytes = size_bytes // n
+        steps = tuple(
+            replace(step, size_bytes=block_bytes, times=n - 1 - passed) for passed, step in enumerate(steps)
+        )
+    times = [step.times for step in steps]
+    sizes = np.repeat([step.size_bytes for step in steps], times).astype(np.int64)
+    step_of = np.repeat(np.arange(len(steps)), times)
+    is_direct = _base(found.name) == "direct"
+    window = 1
+    if is_direct:
+        window = min(found.window or n - 1, n - 1)
+    token = np.arange(len(sizes) + window)
+    # After so many tokens their roles begin anew; `docs/astra-sim.md` has the rule and what is odd in it.
+    rest = {"ring": n - 1, "direct": window}.get(_base(found.name), n.bit_length() - 2)
+    if is_direct and is_subgroup:
+        rest = (n - 1) * window
+    cycle = window + rest
+    if kind not in (CommKind.ALL_REDUCE, CommKind.REDUCE_SCATTER):
+        reduces = np.zeros(len(token), dtype=np.int64)
+    elif scheduling.rules == CHAKRASIM:
+        received = np.repeat([step.reduces for step in steps], times)
+        reduces = np.concatenate([np.zeros(window, dtype=np.int64), received.astype(np.int64)])
+    else:
+        reduces = (token % cycle >= window).astype(np.int64)
+        if kind == CommKind.ALL_REDUCE:
+            reduces *= token // cycle % 2 == 0
+    token_bytes = np.append(sizes, np.full(window, sizes[-1]))
+    if _base(found.name) == "halving-doubling":
+        token_bytes[-1] = sizes[-1] // 2 if kind == CommKind.REDUCE_SCATTER else sizes[-1] * 2
+    reductions_ps = reduces * reductions(machine, token_bytes)
+    return Program(
+        steps=steps,
+        n=n,
+        window=window,
+        barrier=n - 1 if is_direct and kind == CommKind.ALL_REDUCE else 0,
+        sizes=sizes,
+        token_bytes=token_bytes,
+        step_of=step_of,
+        reduces=reduces,
+        reductions_ps=reductions_ps,
+        operations_ps=endpoint_ps(machine, is_subgroup=is_subgroup) + reductions_ps,
+        cycle=cycle,
+    )
+
+
+def endpoint_ps(machine: Machine, *, is_subgroup: bool) -> int:
+    """What a member needs before a message."""
+    scheduling = machine.scheduling or Scheduling()
+    if is_subgroup and scheduling.rules == ASTRA_SIM_2:
+        return SUBGROUP_ENDPOINT_PS
+    return scheduling.endpoint_ps
+
+
+def reduction_ps(machine: Machine, size_bytes: int) -> int:
+    """Two reads and a write of so many bytes, each in whole cycles."""
+    return int(reductions(machine, np.array([size_bytes]))[0])
+
+
+def reductions(machine: Machine, sizes_bytes: Ints) -> Ints:
+    """int64: `reduction_ps` of each size."""
+    bandwidth_Bps = (machine.scheduling or Scheduling()).reduction_Bps
+    cycles = np.floor(sizes_bytes / bandwidth_Bps * (PS_PER_S / machine.cycle_ps)).astype(np.int64)
+    return 3 * cycles * machine.cycle_ps
+
+
+def _base(name: str) -> str:
+    return name.removeprefix("one-").partition(":")[0]

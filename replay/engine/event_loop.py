@@ -1,0 +1,127 @@
+"""Drives the replay loop: interpreted or compiled, with a network that it asks, or somebody who looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+
+from chakrasim.replay.engine.coupled import SharedNetwork
+from chakrasim.replay.engine.kernel import (
+    ASKED,
+    ASKING,
+    ENDED,
+    HORIZON,
+    NEVER_PS,
+    NO_MARK,
+    NOW_PS,
+    QUEUED,
+    SEQUENCE,
+    State,
+    advance,
+)
+from chakrasim.traces.graph import Ints
+from chakrasim.traces.shared import jit
+
+COMPILE_FROM_NODES = 200_000
+"""Below this an interpreted run ends before numba and its cached code are loaded (half a second)."""
+
+WITH_NUMBA_FROM_NODES = 20_000
+"""The same where something else has loaded numba."""
+
+
+def compiles(node_count: int) -> bool:
+    """Whether it pays to compile the loop for so many nodes."""
+    least = WITH_NUMBA_FROM_NODES if jit.is_loaded() else COMPILE_FROM_NODES
+    return node_count >= least and not jit.is_off()
+
+
+@cache
+def compiled() -> Callable[[State, int, int, bool], int]:
+    """`advance` compiled by numba."""
+    loop = jit.compiled(advance)
+    jit.announce(loop, "the replay loop")
+    return loop
+
+
+class Watch(Protocol):
+    """Stops the loop at nodes of its choice and looks at the state."""
+
+    mark: int
+    """The next one, or NO_MARK."""
+    skipped: int
+    """Nodes that it has brought to their ends itself."""
+
+    def look(self, state: State) -> None:
+        """The mark has ended: choose another. May change the state, which are arrays."""
+
+
+def run(
+    state: State,
+    *,
+    network: SharedNetwork | None = None,
+    one_by_one: bool = False,
+    is_compiled: bool | None = None,
+    watch: Watch | None = None,
+) -> tuple[Ints, Ints]:
+    """Replay to the end and return the starts and ends of all N nodes, int64 ps; -1 is never.
+
+    `network` carries the nodes whose duration is -1; for `one_by_one` see `kernel.advance`. By default the
+    loop is compiled if that pays. `watch` may look on where no network is and nodes end together. `state`
+    holds arrays, and isn't to be used again.
+    """
+    node_count = len(state.roles)
+    may_compile = is_compiled is None and not jit.is_off()
+    if is_compiled is None:
+        is_compiled = compiles(node_count) and watch is None
+    if jit.is_off():
+        is_compiled = False
+    loop: Callable[[State, int, int, bool], int] = advance
+    arrays = state
+    if is_compiled:
+        loop = compiled()
+    elif watch is not None:
+        # Slower than lists by half, but the watch sees, and changes, the arrays themselves.
+        arrays = State(*(np.ascontiguousarray(column) for column in state))
+        state = State(*(memoryview(column) for column in arrays))
+    else:
+        state = State(*(column.tolist() for column in state))
+    counters = state.counters
+
+    tick_ps = -1
+    while True:
+        # The loop ends a tick that it has begun, or was given nodes of, before the network goes on with it.
+        horizon_ps = max(network.next_ps(), tick_ps + 1) if network else NEVER_PS
+        mark = NO_MARK if watch is None else watch.mark
+        reason = loop(state, horizon_ps, mark, one_by_one)
+        if reason == ASKING:
+            now_ps = tick_ps = int(counters[NOW_PS])
+            for i in range(counters[ASKED]):
+                assert network is not None, "a node without a duration"
+                network.start(now_ps, int(state.asked_events[i]), int(state.asked_sequences[i]))
+        elif network and (next_ps := network.next_ps()) < NEVER_PS:
+            tick_ps = -1
+            for time_ps, event in network.advance(next_ps):
+                at, sequence = counters[QUEUED], counters[SEQUENCE]
+                state.queue_ps[at], state.queue_sequences[at], state.queue_events[at] = (
+                    time_ps,
+                    sequence,
+                    event,
+                )
+                counters[QUEUED], counters[SEQUENCE] = at + 1, sequence + 1
+                tick_ps = time_ps
+        elif watch is not None and reason == HORIZON:
+            watch.look(arrays)
+            left = node_count - counters[ENDED]
+            is_slow = watch.mark == NO_MARK or counters[ENDED] - watch.skipped > COMPILE_FROM_NODES
+            if may_compile and is_slow and compiles(left):
+                # What repeats has been skipped, or doesn't repeat in time.
+                loop, state, counters, watch = compiled(), arrays, arrays.counters, None
+            elif not is_compiled and watch.mark == NO_MARK and 4 * left > node_count:
+                state, watch = State(*(column.tolist() for column in arrays)), None
+                counters = state.counters
+        else:
+            break
+    return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)

@@ -1,0 +1,127 @@
+"""The machine a workload is replayed on: everything physical, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from math import prod
+from operator import mul
+
+from chakrasim.replay.machine.efficiency import Efficiency
+from chakrasim.replay.machine.nccl_parameters import Calibration
+from chakrasim.replay.machine.scheduling import Scheduling
+from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.graph import CommKind
+from chakrasim.traces.units import PS_PER_S
+
+TOPOLOGIES = ("ring", "fully_connected", "switch")
+
+MEMORY_SHARING = ("per-rank", "per-node", "pool")
+"""Who has a link to remote memory of its own: each rank, each node, or all ranks one together. What shares a
+link is served one after the other."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of the network. The first varies fastest with the rank number."""
+
+    name: str
+    topology: str
+    """One of `TOPOLOGIES`: neighbours in a ring, a link for every pair, or one switch in the middle."""
+    size: int | None
+    """Ranks along the dimension; None, of the last only, is as many as the workload needs."""
+    bandwidth_Bps: float
+    """Of each link, in each direction, bytes a second. A rank has one link to a switch, two in a ring."""
+    latency_ps: int
+    """Of each link; a message through a switch takes two."""
+    ring_size: int | None = None
+    """Ranks of the whole ring of which this dimension is a part; None if it is no part."""
+    ring_stride: int = 1
+    """Links of that ring between neighbours of this dimension."""
+
+
+@dataclass(frozen=True, eq=False)
+class Accelerator:
+    """What one rank computes with."""
+
+    name: str
+    peak_flops: Mapping[str, float]
+    """Operations a second by data type; the first is used where a node states none."""
+    memory_Bps: float
+    memory_bytes: int | None
+    """None is unknown."""
+    launch_overhead_ps: int
+    """What every device node costs in the roofline besides its operations and bytes."""
+    efficiency: Efficiency | None = None
+    """Of its peak and bandwidth, what kernels reach; None is all."""
+
+
+@dataclass(frozen=True)
+class RemoteMemory:
+    """Memory behind a link, for memory nodes."""
+
+    bandwidth_Bps: float
+    latency_ps: int
+    sharing: str = "per-rank"
+    """One of `MEMORY_SHARING`."""
+    ranks_per_node: int = 1
+    """How many ranks share a link where that is per node."""
+
+    def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
+        """Time of one access on an idle link, in whole cycles."""
+        latency, per_cycle = self.latency_ps // cycle_ps, self.bandwidth_Bps / (PS_PER_S / cycle_ps)
+        return (latency + int(size_bytes / per_cycle)) * cycle_ps
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """Accelerators, the network between them, and how collectives use it."""
+
+    name: str
+    source: str
+    accelerator: Accelerator | None
+    """None where the machine's description says nothing of it, as some imported ones."""
+    dimensions: tuple[Dimension, ...]
+    algorithms: Mapping[CommKind, tuple[str, ...]]
+    """For each kind one name of `collectives.ALGORITHMS` a dimension, or `nccl` for all of them."""
+    cycle_ps: int = 1
+    """Every cost is rounded down to whole cycles."""
+    remote_memory: RemoteMemory | None = None
+    scheduling: Scheduling | None = None
+    """Chunks and queues; None costs each collective as a whole, from its last arrival to one end for all."""
+    compute: str = "measured"
+    """The compute model where the user names none."""
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Process groups for graphs that don't declare theirs."""
+    nccl: Calibration | None = None
+    """What NCCL reaches of the network; None leaves messages at the full bandwidth."""
+
+    @property
+    def size(self) -> int | None:
+        """Ranks it has; None if it grows with the workload."""
+        sizes = [dimension.size for dimension in self.dimensions]
+        return None if None in sizes else prod(size for size in sizes if size is not None)
+
+    def sized_for(self, world_size: int) -> Machine:
+        """The same machine with every size known, large enough for so many ranks.
+
+        Raises ConfigError if it is too small.
+        """
+        if self.size is not None:
+            if self.size < world_size:
+                sizes = " x ".join(str(dimension.size) for dimension in self.dimensions)
+                raise ConfigError(
+                    f"machine {self.name!r} has {self.size} ranks ({sizes}), the workload has {world_size}; "
+                    "make a dimension larger, or the last one 'size: any'"
+                )
+            return self
+        inner = prod(dimension.size or 1 for dimension in self.dimensions[:-1])
+        last = replace(self.dimensions[-1], size=max(1, -(-world_size // inner)))
+        return replace(self, dimensions=(*self.dimensions[:-1], last))
+
+    def blocks(self, world_size: int) -> tuple[int, ...]:
+        """Ranks within a place of each dimension but the last: of a host, of a rack of hosts. Sizes of 1 and
+        of the world are left out."""
+        sizes = accumulate((dimension.size or 1 for dimension in self.dimensions[:-1]), mul)
+        return tuple(size for size in sizes if 1 < size < world_size)

@@ -1,0 +1,119 @@
+"""A result as a JSON document. Its keys are an interface: they may be added to, not changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chakrasim.traces.units import ps_to_ns
+
+if TYPE_CHECKING:
+    from chakrasim.replay.results.result import RankTimes, Result
+
+RANK_TIMES = ("compute", "communication", "exposed_communication", "waiting", "idle", "host")
+"""Of each rank, beside `finish`: the keys of a `ranks` entry are these with `_ns`."""
+
+
+def document(result: Result) -> dict[str, Any]:
+    """The document of `Result.to_json`. Times are nanoseconds: whole numbers where exact, else decimals.
+
+    `ranks`, in order of rank, has null for the times of ranks that didn't finish; `step_time_ns` is null and
+    there is a `deadlock` if any didn't.
+    """
+    from chakrasim.replay.analysis.memory import memory_notes
+    from chakrasim.replay.analysis.throughput import throughput
+    from chakrasim.replay.report.result import memory_table as memory
+    from chakrasim.replay.report.result import straggler_table as stragglers
+    from chakrasim.replay.report.result.assumptions import assumptions
+
+    step_time_ps = result.step_time_ps
+    communication = result.collectives
+    groups: dict[str, dict[str, int]] = {}
+    for entry in communication:
+        if entry.group:
+            of_group = groups.setdefault(entry.group, {"count": 0, "bytes": 0, "time_ps": 0, "waiting_ps": 0})
+            of_group["count"] += entry.count
+            of_group["bytes"] += entry.size_bytes
+            of_group["time_ps"] += entry.time_ps
+            of_group["waiting_ps"] += entry.waiting_ps
+    found: dict[str, Any] = {
+        "workload": result.workload.name,
+        "machine": result.machine.name,
+        "compute": result.compute,
+        "network": result.network,
+        "world_size": result.workload.world_size,
+        "nodes": len(result.program),
+        "step_time_ns": None if step_time_ps is None else ps_to_ns(step_time_ps),
+        "ranks": [_rank(result, times) for times in result.ranks],
+        "collectives": [
+            {
+                "kind": entry.kind,
+                "group": entry.group or None,
+                "group_size": entry.group_size,
+                "count": entry.count,
+                "bytes": entry.size_bytes,
+                "time_ns": ps_to_ns(entry.time_ps),
+                "waiting_ns": ps_to_ns(entry.waiting_ps),
+                "algorithm_bandwidth_GBps": round(entry.bandwidth_Bps / 1e9, 6),
+            }
+            for entry in communication
+        ],
+        "groups": [
+            {
+                "name": group.name,
+                "ranks": list(group.ranks),
+                "count": groups[group.name]["count"],
+                "bytes": groups[group.name]["bytes"],
+                "time_ns": ps_to_ns(groups[group.name]["time_ps"]),
+                "waiting_ns": ps_to_ns(groups[group.name]["waiting_ps"]),
+            }
+            for group in result.workload.groups
+            if group.name in groups
+        ],
+        "lanes": [
+            {
+                "rank": lane.rank,
+                "name": lane.name,
+                "nodes": lane.nodes,
+                "busy_ns": ps_to_ns(lane.busy_ps),
+            }
+            for lane in result.lanes
+        ],
+        "recorded": [
+            {
+                "rank": entry.rank,
+                "over": entry.over,
+                "span_ns": ps_to_ns(entry.span_ps),
+                "replayed_ns": ps_to_ns(entry.replayed_ps),
+                "error_percent": round(entry.error_percent, 4),
+            }
+            for entry in result.recorded
+        ],
+        "stragglers": stragglers.document(result),
+        "assumptions": list(assumptions(result.workload)),
+        "notes": [*memory_notes(result), *result.notes],
+    }
+    if result.memory:
+        found["memory"] = memory.document(result)
+    done = throughput(result)
+    if done is not None:
+        found["throughput"] = {
+            "tokens_per_s": round(done.tokens_per_s, 3),
+            "tokens_per_s_and_rank": round(done.tokens_per_s / done.ranks, 3),
+            "model_TFLOPs_per_rank": round(done.model_flops / 1e12, 3),
+            "model_flops_utilisation": None if done.utilisation is None else round(done.utilisation, 6),
+        }
+    if result.deadlock is not None:
+        found["deadlock"] = result.deadlock.to_json()
+    return found
+
+
+def _rank(result: Result, times: RankTimes) -> dict[str, Any]:
+    has_finished = result.has_finished(times.rank)
+    entry: dict[str, Any] = {
+        "rank": times.rank,
+        "stands_for": result.workload.stands_for.get(times.rank, 1),
+    }
+    for name in ("finish", *RANK_TIMES):
+        value = getattr(times, f"{name}_ps")
+        entry[f"{name}_ns"] = ps_to_ns(value) if has_finished else None
+    return entry

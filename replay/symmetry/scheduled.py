@@ -1,0 +1,63 @@
+"""Whether one rank speaks for all where the loop has to ask the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
+from chakrasim.replay.collectives.placement import Layout, lay_out
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Scheduling
+from chakrasim.replay.network.event_driven import plays_messages
+from chakrasim.traces.graph import CommKind, NodeKind
+
+if TYPE_CHECKING:
+    from chakrasim.replay.machine.machine import Machine
+    from chakrasim.traces.workload import Workload
+
+
+def all_alike(workload: Workload, machine: Machine) -> bool:
+    """Whether all ranks of a class (`classes.py`), if that is everybody, behave alike on a sized machine.
+
+    They do if there are no sends and receives, if all their collectives are of all ranks, if those look the
+    same from everywhere, and if messages don't meet. That is exact: by induction over the events all ranks do
+    the same at the same time. O(nodes of one).
+    """
+    first = next(iter(workload.graphs.values()))
+    if len(workload.graphs) != machine.size or 0 not in workload.graphs:
+        return False
+    is_message = (first.kinds == NodeKind.SEND) | (first.kinds == NodeKind.RECV)
+    memory = machine.remote_memory
+    scheduling = machine.scheduling or Scheduling()
+    if (
+        is_message.any()
+        or plays_messages(machine, shares_links=False)
+        or (memory is not None and memory.sharing != "per-rank")
+        or scheduling.custom
+        or scheduling.custom_by_node
+    ):
+        return False
+    is_collective = (first.kinds == NodeKind.COLL) & (first.comm_kinds >= 0)
+    if workload.group_index(first.rank)[is_collective].any():
+        return False
+    stated = np.stack([first.comm_kinds, first.involved_dims])[:, is_collective]
+    distinct = np.unique(stated, axis=1)
+    for kind, involved in distinct.T.tolist():
+        if CommKind(kind) in KINDS:
+            layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)
+            if layout is not None and not _looks_alike(layout):
+                return False
+    return True
+
+
+def _looks_alike(layout: Layout) -> bool:
+    """Whether every member ends each phase when all others do, if they start together."""
+    machine = layout.machine
+    if machine.scheduling is not None and machine.scheduling.rules == ASTRA_SIM_1:
+        return True
+    if layout.is_flat or any(algorithm(name).is_tree for name in layout.algorithms):
+        return False
+    # Whole rings, and everything that isn't one, look the same from each of their places.
+    dimensions = [machine.dimensions[dim] for dim in layout.dims]
+    return all(dimension.ring_size in (None, dimension.size) for dimension in dimensions)

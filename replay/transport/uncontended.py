@@ -1,0 +1,107 @@
+"""Messages on an idle network: latency of the way plus bytes over the narrowest link.
+
+A message passes the dimensions in which source and destination differ, the innermost first: the shorter way
+around a ring, one link in a fully connected dimension, up and down through a switch. It is cut through, not
+stored and forwarded, so its bytes are paid once. By ASTRA-sim's rules it pays for one of those dimensions
+only: the innermost (version 2) or the outermost (version 1). On a machine with an `nccl` block it takes what
+NCCL's sends and receives were measured to reach.
+"""
+
+from __future__ import annotations
+
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.machine.nccl_parameters import Calibration
+from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, CHAKRASIM
+from chakrasim.traces.graph import Ints
+from chakrasim.traces.units import PS_PER_S
+
+
+def coordinates(machine: Machine, ranks: Ints) -> list[Ints]:
+    """Each rank's place along every dimension, innermost first."""
+    out = []
+    for dimension in machine.dimensions:
+        size = dimension.size
+        assert size is not None, "the machine isn't sized"
+        out.append(ranks % size)
+        ranks = ranks // size
+    return out
+
+
+def rules_of(machine: Machine) -> str:
+    """Whose rules the machine follows, one of `scheduling.RULES`."""
+    return machine.scheduling.rules if machine.scheduling else CHAKRASIM
+
+
+def hops(dimension: Dimension, from_: Ints, to: Ints) -> Ints:
+    """Links between places along one dimension; 0 between equal ones."""
+    if dimension.topology != "ring":
+        links: Ints = (from_ != to) * np.int64(2 if dimension.topology == "switch" else 1)
+        return links
+    apart = np.abs(from_ - to) * dimension.ring_stride
+    shorter: Ints = np.minimum(apart, (dimension.ring_size or dimension.size or 0) - apart)
+    return shorter
+
+
+def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDArray[np.float64]]:
+    """Latency in ps and bandwidth in bytes a second from each source to its destination.
+
+    Equal ends have latency 0 and infinite bandwidth.
+    """
+    latency_ps = np.zeros(len(sources), dtype=np.int64)
+    bandwidth_Bps = np.full(len(sources), np.inf)
+    rules = rules_of(machine)
+    sources_at, destinations_at = coordinates(machine, sources), coordinates(machine, destinations)
+    places = list(zip(machine.dimensions, sources_at, destinations_at, strict=True))
+    for dimension, from_, to in places if rules != ASTRA_SIM_1 else reversed(places):
+        passes = from_ != to
+        if rules != CHAKRASIM:
+            passes &= np.isinf(bandwidth_Bps)
+        latency_ps += np.where(passes, hops(dimension, from_, to), 0) * dimension.latency_ps
+        bandwidth_Bps[passes] = np.minimum(bandwidth_Bps[passes], dimension.bandwidth_Bps)
+    return latency_ps, bandwidth_Bps
+
+
+def reached(
+    nccl: Calibration, machine: Machine, sources: Ints, destinations: Ints
+) -> tuple[Ints, NDArray[np.float64]]:
+    """As `way`, by what NCCL reaches: the latency of the outermost dimension passed, which was measured with
+    all that lies before it, and the least of what the links reach."""
+    latency_ps = np.zeros(len(sources), dtype=np.int64)
+    bandwidth_Bps = np.full(len(sources), np.inf)
+    places = zip(coordinates(machine, sources), coordinates(machine, destinations), strict=True)
+    for dimension, links, (from_, to) in zip(machine.dimensions, nccl.links, places, strict=True):
+        passes = from_ != to
+        latency_ps[passes] = links.message_ps
+        bandwidth = dimension.bandwidth_Bps * links.message_efficiency
+        bandwidth_Bps[passes] = np.minimum(bandwidth_Bps[passes], bandwidth)
+    return latency_ps, bandwidth_Bps
+
+
+@overload
+def message_ps(machine: Machine, source: int, destination: int, size_bytes: int) -> int: ...
+@overload
+def message_ps(machine: Machine, source: Ints, destination: Ints, size_bytes: Ints | int) -> Ints: ...
+def message_ps(
+    machine: Machine, source: int | Ints, destination: int | Ints, size_bytes: int | Ints
+) -> int | Ints:
+    """Picoseconds from a message's start to its landing, rounded down to the machine's cycle.
+
+    Takes numbers or arrays; the machine must be sized (`Machine.sized_for`).
+    """
+    ends = np.atleast_1d(source), np.atleast_1d(destination)
+    latency_ps, bandwidth_Bps = (
+        way(machine, *ends) if machine.nccl is None else reached(machine.nccl, machine, *ends)
+    )
+    cycle_ps = machine.cycle_ps
+    latency = latency_ps / cycle_ps
+    if rules_of(machine) == ASTRA_SIM_1:
+        latency = np.floor(latency)  # it keeps whole ns at every addition
+    # In cycles, and in this order, a double rounds as ASTRA-sim's does.
+    cycles = latency + np.atleast_1d(size_bytes) / (bandwidth_Bps / (PS_PER_S / cycle_ps))
+    total = cycles.astype(np.int64) * cycle_ps
+    return total if isinstance(source, np.ndarray) else int(total[0])

@@ -1,0 +1,1 @@
+"""Graphs in the form that ASTRA-sim's feeder takes."""

@@ -1,0 +1,1 @@
+"""Chakra files into columns: through protobuf's objects, or compiled, straight from the bytes."""

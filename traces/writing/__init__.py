@@ -1,0 +1,1 @@
+"""Columns into the bytes of Chakra files, in Python or compiled."""
