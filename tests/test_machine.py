@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from replay_cases import comp, rank
 
-from chakrasim.replay.compute.roofline import roofline
+from chakrasim.replay.compute.roofline import Roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
@@ -122,7 +121,7 @@ def test_a_machine_needs_no_accelerator(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="compute: roofline, and no accelerator"):
         read(tmp_path, text + "compute: roofline\n")
     with pytest.raises(ConfigError, match="two: the machine states no accelerator"):
-        roofline(rank(0, lambda builder: comp(builder, 10)), machine)
+        Roofline.from_machine(machine)
 
 
 def test_an_accelerator_may_leave_out_how_much_memory_it_has(tmp_path: Path) -> None:
