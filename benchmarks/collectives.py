@@ -16,7 +16,8 @@ import numpy as np
 from chakrasim.replay import alike
 from chakrasim.replay.machine import Dimension, Machine
 from chakrasim.replay.result import Result
-from chakrasim.replay.scheduling import ASTRA_SIM_2, Bus, Scheduling
+from chakrasim.replay.rules import ASTRA_SIM_2
+from chakrasim.replay.scheduling import Bus, Scheduling
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 

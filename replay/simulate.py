@@ -24,11 +24,9 @@ from chakrasim.replay.compute import default_compute
 from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.kernel import PLAIN
 from chakrasim.replay.lower import lower
-from chakrasim.replay.network.analytical import rules_of
 from chakrasim.replay.quotient import quotient
 from chakrasim.replay.result import Replayed, Result
 from chakrasim.replay.run import run
-from chakrasim.replay.scheduling import CHAKRASIM
 from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
@@ -104,8 +102,7 @@ class Prepared:
         is_asked = needs_system(machine, network)
         if network == "shared-ports" or (is_asked and network != "analytical"):
             return every_rank(workload, f"with --network {network} messages of different ranks meet")
-        by_rules = rules_of(machine) != CHAKRASIM
-        if by_rules and network == "measured":
+        if machine.system.rules.ends_one_by_one and network == "measured":
             return every_rank(workload, "by ASTRA-sim's rules the ranks' order matters")
         key = len(workload.graphs), by_name, network == "measured"
         if key not in self._kinds:
@@ -193,7 +190,7 @@ def run_program(
     nodes were extrapolated."""
     shared = shared_network(program, machine, network, costs.timers_ps)
     asked = shared if (costs.durations_ps < 0).any() else None
-    one_by_one = rules_of(machine) != CHAKRASIM and not (asked is None and _are_chains(program, costs))
+    one_by_one = machine.system.rules.ends_one_by_one and not (asked is None and _are_chains(program, costs))
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     watch = None
     if extrapolate and asked is None and not one_by_one:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import astra_reference_bus as referee
 import pytest
 
-import astra_reference_bus as referee
 from chakrasim.replay.collectives.bus import BusEndpoint
 from chakrasim.replay.collectives.endpoint import INBOUND, OUTBOUND, SENT_BACK, Operation
 from chakrasim.replay.network.clock import Clock

@@ -16,7 +16,8 @@ from chakrasim.replay.astra_sim.files import read_astra_sim
 from chakrasim.replay.machine import Machine, RemoteMemory, load_machine, machine_names
 from chakrasim.replay.machine_file import read_machine
 from chakrasim.replay.machine_writer import machine_yaml
-from chakrasim.replay.scheduling import ASTRA_SIM_1, Bus, Scheduling
+from chakrasim.replay.rules import ASTRA_SIM_1
+from chakrasim.replay.scheduling import Bus, Scheduling
 from chakrasim.traces import CommKind
 
 VERSION_1 = [path.parent for path in shared_files("tutorial/more/*/network.json")]

@@ -17,7 +17,8 @@ from chakrasim.replay.machine_blocks import (
     load_yaml,
     shown,
 )
-from chakrasim.replay.scheduling import ASTRA_SIM_2, Bus, Scheduling
+from chakrasim.replay.rules import ASTRA_SIM_2
+from chakrasim.replay.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS
