@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from chakrasim.converters.synthetic.collective import generate_collective
+from chakrasim.replay.collectives.layout import spans
 from chakrasim.replay.compute.roofline import Roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
+from chakrasim.replay.machine.rules import ASTRA_SIM_2
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.report.console import people_console
 from chakrasim.replay.report.machine.machines import describe_machine, print_machines
+from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind
 from chakrasim.traces.errors import ConfigError, UnknownName
 
@@ -83,7 +88,7 @@ def test_a_scheduling_block_says_how_chunks_are_queued(tmp_path: Path) -> None:
     machine = read(tmp_path, GOOD + SCHEDULING)
     custom = str(tmp_path / "algo")
     assert machine.scheduling == Scheduling(
-        rules="astra-sim-2",
+        rules=ASTRA_SIM_2,
         chunks=16,
         active_chunks=4,
         queues=2,
@@ -276,3 +281,36 @@ def test_what_is_no_machine_file_at_all_is_refused(tmp_path: Path, text: str) ->
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"m\.yaml"):
         load_machine(str(path))
+
+
+@pytest.mark.parametrize("name", ["hgx-h100", "tpu-v5e", "ethernet-10g"])
+def test_equal_machines_have_equal_hashes(name: str) -> None:
+    one, other = load_machine(name), load_machine(name)
+    assert one is not other
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.sized_for(16) == other.sized_for(16)
+    assert hash(one.sized_for(16)) == hash(other.sized_for(16))
+
+
+def test_machines_that_differ_are_unequal() -> None:
+    machine = load_machine("hgx-h100")
+    assert machine != replace(machine, scheduling=Scheduling(chunks=4))
+    assert machine != replace(machine, algorithms={})
+    assert machine.sized_for(8) != machine.sized_for(16)
+
+
+def test_equal_schedulings_have_equal_hashes() -> None:
+    custom = {CommKind.ALL_REDUCE: "algo.xml"}
+    assert Scheduling(chunks=4, custom=custom) == Scheduling(chunks=4, custom=dict(custom))
+    assert hash(Scheduling(chunks=4, custom=custom)) == hash(Scheduling(chunks=4, custom=dict(custom)))
+    assert Scheduling(chunks=4) != Scheduling(chunks=4, custom=custom)
+
+
+@pytest.mark.parametrize("name", ["hgx-h100", "ethernet-10g"])
+def test_a_machine_that_is_read_again_costs_no_collective_again(name: str) -> None:
+    workload = generate_collective(CommKind.ALL_REDUCE, 1 << 20, 16)
+    first = simulate(workload, load_machine(name)).step_time_ps
+    missed = spans.cache_info().misses
+    assert simulate(workload, load_machine(name)).step_time_ps == first
+    assert spans.cache_info().misses == missed

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chakrasim.replay.machine.machine import Dimension, Machine
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Bus, Scheduling
+from chakrasim.replay.machine.rules import ASTRA_SIM_1
+from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS

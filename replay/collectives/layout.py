@@ -12,7 +12,7 @@ from chakrasim.replay.transport.uncontended import coordinates, way
 from chakrasim.traces.graph import Ints
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def spans(machine: Machine, ranks: tuple[int, ...]) -> tuple[tuple[int, Span], ...]:
     """Index of the dimension and `Span` for each dimension that the group spans, innermost first.
 

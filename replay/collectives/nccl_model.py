@@ -60,7 +60,7 @@ class Shape:
     """Members on the node that has fewest: so many links out of a node are used."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def shape(machine: Machine, ranks: tuple[int, ...]) -> Shape:
     """The shape of a group on a sized machine. O(n log n) the first time a group is seen."""
     members = np.array(sorted(ranks), dtype=np.int64)
@@ -92,7 +92,7 @@ def fastest(lines: tuple[Line, ...], size_bytes: float) -> float:
 
 
 # A fit tries many machines, each once: `lines` itself keeps none.
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def _lines(machine: Machine, kind: CommKind, of: Shape) -> tuple[Line, ...]:
     return lines(machine, kind, of)
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from chakrasim.replay.collectives.algorithms.builtin import Algorithm, algorithm
 from chakrasim.replay.machine.machine import Machine
-from chakrasim.replay.machine.scheduling import CHAKRASIM
-from chakrasim.replay.transport.uncontended import coordinates, hops, message_ps, rules_of
+from chakrasim.replay.transport.uncontended import coordinates, hops, message_ps
 from chakrasim.traces.graph import CommKind, Ints
 
 
@@ -65,9 +64,9 @@ class Line:
     def load(self, sources: Ints, destinations: Ints) -> int:
         """How many of these messages, all under way at once, cross the busiest link. O(messages).
 
-        By ASTRA-sim's rules messages never share a link, nor do they on a flat line: 1.
+        By rules that share no links it is 1, as on a flat line.
         """
-        if self.is_flat or rules_of(self.machine) != CHAKRASIM:
+        if self.is_flat or not self.machine.system.rules.shares_links:
             return 1
         dimension = self.machine.dimensions[self.dimension]
         n = len(self)
@@ -172,11 +171,11 @@ def lay_out(machine: Machine, kind: CommKind, ranks: tuple[int, ...], involved: 
     """
     names = machine.algorithms[kind]
     is_world = len(ranks) == machine.size
-    scheduling = machine.scheduling
+    system = machine.system
     flat = algorithm(names[0]) if names else None
     if is_world and flat is not None and flat.is_flat:
         return _flat(machine, tuple(sorted(ranks)), names[0], is_subgroup=False)
-    if not is_world and scheduling is not None and scheduling.subgroup == "ring":
+    if not is_world and system.subgroup == "ring":
         if len(ranks) < 2:
             return None
         return _flat(machine, ranks, names[0] if len(names) == 1 else "ring", is_subgroup=True)
@@ -185,11 +184,12 @@ def lay_out(machine: Machine, kind: CommKind, ranks: tuple[int, ...], involved: 
     if int(np.prod(counts)) != len(ranks):
         widest = max(index for index, count in enumerate(counts) if count > 1)
         return _flat(machine, tuple(sorted(ranks)), names[min(widest, len(names) - 1)], is_subgroup=False)
-    by_rules = scheduling is not None and scheduling.rules != CHAKRASIM
     dims = tuple(
         index
         for index, count in enumerate(counts)
-        if count > 1 and (index < len(names) or not by_rules) and (not is_world or involved >> index & 1)
+        if count > 1
+        and (index < len(names) or system.rules.needs_every_algorithm)
+        and (not is_world or involved >> index & 1)
     )
     if not dims:
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
 from chakrasim.replay.collectives.algorithms.custom import custom_tasks
-from chakrasim.replay.collectives.cost import NCCL, collective_ps
+from chakrasim.replay.collectives.cost import collective_ps
 from chakrasim.replay.collectives.execution.bus import BusEndpoint
 from chakrasim.replay.collectives.execution.endpoint import PlainEndpoint
 from chakrasim.replay.collectives.execution.phase_executor import Played, Players
@@ -20,7 +20,6 @@ from chakrasim.replay.collectives.execution.scheduler import Collective, Schedul
 from chakrasim.replay.collectives.execution.task_graph import TaskRun
 from chakrasim.replay.collectives.placement import Layout, check_runs, lay_out
 from chakrasim.replay.engine.event_queue import Clock
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, CHAKRASIM, Scheduling
 from chakrasim.replay.transport.fifo_links import FifoLinks
 from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.errors import ConfigError
@@ -70,7 +69,7 @@ class SystemNetwork:
         self.program, self.machine = program, machine
         self.timers = timers_ps.tolist() if timers_ps is not None else None
         self.clock = Clock()
-        self.scheduling = machine.scheduling or Scheduling()
+        self.scheduling = machine.system
         self.ended: list[int] = []
         transmit = None
         if plays_messages(machine, shares_links=shares_links):
@@ -218,7 +217,7 @@ class SystemNetwork:
         ranks = workload.groups[int(matching.group[number])].ranks
         flight = self._together.get(number)
         if flight is None:
-            if self.scheduling.rules != CHAKRASIM:
+            if not self.scheduling.rules.has_all_kinds:
                 what = f"ASTRA-sim can't run {kind.label}: it is costed as a whole, over the machine's links"
                 self.notes[what] = None
             cost_ps = collective_ps(
@@ -268,7 +267,7 @@ class SystemNetwork:
             return
         is_odd_gather = name.endswith("halving-doubling") and kind == CommKind.ALL_GATHER
         is_odd_tree = algorithm(name).is_tree and not n & (n - 1)
-        if self.scheduling.rules == CHAKRASIM or not (is_odd_gather or is_odd_tree):
+        if not (self.scheduling.rules.runs_odd_algorithms and (is_odd_gather or is_odd_tree)):
             machine = self.machine
             raise ConfigError(
                 f"machine {machine.name!r} ({machine.source}): {why}; choose another algorithm for that "
@@ -278,12 +277,9 @@ class SystemNetwork:
 
 
 def plays_messages(machine: Machine, *, shares_links: bool) -> bool:
-    """Whether every message has to be played: they share links or a bus, or are asked for.
-
-    By ASTRA-sim's rules also where ranks share memory: whose turn it is, of ranks that leave a collective at
-    the same tick, depends on whose last message was scheduled first.
-    """
-    scheduling = machine.scheduling or Scheduling()
-    memory = machine.remote_memory
-    shares_memory = memory is not None and memory.sharing != "per-rank" and scheduling.rules == ASTRA_SIM_2
-    return shares_links or shares_memory or scheduling.bus is not None or scheduling.rendezvous
+    """Whether every message has to be played: they share links or a bus, or are asked for, or the rules want
+    it for shared memory (`Rules.plays_for_shared_memory`)."""
+    system, memory = machine.system, machine.remote_memory
+    shares_memory = memory is not None and memory.sharing != "per-rank"
+    shares_memory = shares_memory and system.rules.plays_for_shared_memory
+    return shares_links or shares_memory or system.bus is not None or system.rendezvous

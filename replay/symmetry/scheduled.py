@@ -8,7 +8,6 @@ import numpy as np
 
 from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
 from chakrasim.replay.collectives.placement import Layout, lay_out
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Scheduling
 from chakrasim.replay.network.event_driven import plays_messages
 from chakrasim.traces.graph import CommKind, NodeKind
 
@@ -29,13 +28,13 @@ def all_alike(workload: Workload, machine: Machine) -> bool:
         return False
     is_message = (first.kinds == NodeKind.SEND) | (first.kinds == NodeKind.RECV)
     memory = machine.remote_memory
-    scheduling = machine.scheduling or Scheduling()
+    system = machine.system
     if (
         is_message.any()
         or plays_messages(machine, shares_links=False)
         or (memory is not None and memory.sharing != "per-rank")
-        or scheduling.custom
-        or scheduling.custom_by_node
+        or system.custom
+        or system.custom_by_node
     ):
         return False
     is_collective = (first.kinds == NodeKind.COLL) & (first.comm_kinds >= 0)
@@ -54,7 +53,7 @@ def all_alike(workload: Workload, machine: Machine) -> bool:
 def _looks_alike(layout: Layout) -> bool:
     """Whether every member ends each phase when all others do, if they start together."""
     machine = layout.machine
-    if machine.scheduling is not None and machine.scheduling.rules == ASTRA_SIM_1:
+    if machine.system.rules.members_end_together:
         return True
     if layout.is_flat or any(algorithm(name).is_tree for name in layout.algorithms):
         return False

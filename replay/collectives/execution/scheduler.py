@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from chakrasim.replay.collectives.algorithms.builtin import algorithm
 from chakrasim.replay.collectives.execution.phase_executor import How, Player, Players
-from chakrasim.replay.collectives.phases import Phase, baseline_order, chunk_bytes, phases
+from chakrasim.replay.collectives.phases import Phase, baseline_order, phases
 from chakrasim.replay.collectives.placement import Layout, Line
 from chakrasim.replay.collectives.themis import Themis, total_bandwidth_Bps
-from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class Scheduler:
 
     def __init__(self, machine: Machine, clock: Clock, players: Players) -> None:
         self.machine, self.clock, self.players = machine, clock, players
-        self.scheduling = machine.scheduling or Scheduling()
+        self.scheduling = machine.system
         self.active = -(-self.scheduling.active_chunks // self.scheduling.queues)
         if machine.scheduling is None:
             self.active = UNLIMITED
@@ -135,7 +134,9 @@ class Scheduler:
     def _take_off(self, collective: Collective) -> _Flight:
         layout, kind = collective.layout, collective.kind
         world_size = self.machine.size or len(collective.ranks)
-        sizes = chunk_bytes(self.scheduling, kind, collective.size_bytes, world_size)
+        sizes = self.scheduling.rules.chunk_bytes(
+            kind, collective.size_bytes, self.scheduling.chunks, world_size
+        )
         orders = self._orders(collective, sizes)
         keeping = {index for index, name in enumerate(layout.algorithms) if algorithm(name).is_tree}
         chunks = [
