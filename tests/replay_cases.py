@@ -14,6 +14,7 @@ from chakrasim.replay.kernel import SEND
 from chakrasim.replay.lower import Program, lower
 from chakrasim.replay.result import Replayed, Result
 from chakrasim.replay.run import run
+from chakrasim.replay.scheduling import Scheduling
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
 
@@ -87,7 +88,7 @@ def result_of(workload: Workload, *, collective_ps: int = COLLECTIVE_PS) -> Resu
     costs_ps = np.full(len(program.collectives), collective_ps)
     starts_ps, ends_ps = run(program.state(durations(program), costs_ps))
     n = len(program)
-    machine = cast("Machine", SimpleNamespace(name="test machine", scheduling=None))
+    machine = cast("Machine", SimpleNamespace(name="test machine", system=Scheduling()))
     return Result(
         Replayed(program, starts_ps[:n], ends_ps[:n]),
         every_rank(workload, "it is a test"),
