@@ -15,7 +15,7 @@ from chakrasim.replay.efficiency import Efficiency
 from chakrasim.replay.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 DEFAULT_MACHINE = "ethernet-10g"
 """Where nothing else is asked for: hosts like those the bundled sample was recorded on."""
@@ -76,7 +76,8 @@ class RemoteMemory:
     def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
         """Time of one access on an idle link, in whole cycles."""
         latency, per_cycle = self.latency_ps // cycle_ps, self.bandwidth_Bps / (PS_PER_S / cycle_ps)
-        return (latency + int(size_bytes / per_cycle)) * cycle_ps
+        name = f"an access to {size_bytes:,} bytes of remote memory"
+        return latency * cycle_ps + whole_ps_of(size_bytes / per_cycle, lambda: name, cycle_ps)
 
 
 @dataclass(frozen=True)
