@@ -24,7 +24,7 @@ def whole_ps(
 ) -> NDArray[np.int64]:
     """Times in picoseconds as int64, rounded down to whole units of `unit_ps`, in which they are given.
 
-    Raises TraceError for one above `MAX_TIME_PS`, or for none; `name` says whose time it is, by its index.
+    Raises TraceError for one above `MAX_TIME_PS` or not a number; `name` says whose time it is, by its index.
 
     >>> whole_ps(np.array([1.5, 3.0]), "time {}".format, unit_ps=1000).tolist()
     [1000, 3000]
