@@ -24,6 +24,7 @@ from chakrasim.replay.engine.kernel import (
 )
 from chakrasim.traces.graph import Ints
 from chakrasim.traces.shared import jit
+from chakrasim.traces.units import beyond_time
 
 COMPILE_FROM_NODES = 200_000
 """Below this an interpreted run ends before numba and its cached code are loaded (half a second)."""
@@ -124,4 +125,7 @@ def run(
                 counters = state.counters
         else:
             break
+    if counters[QUEUED] or (network and network.next_ps() > NEVER_PS):
+        # A single cost is far below NEVER_PS, so that times don't overflow before they are found here.
+        raise beyond_time(NEVER_PS)
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)

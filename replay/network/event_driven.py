@@ -20,10 +20,12 @@ from chakrasim.replay.collectives.execution.scheduler import Collective, Schedul
 from chakrasim.replay.collectives.execution.task_graph import TaskRun
 from chakrasim.replay.collectives.placement import Layout, check_runs, lay_out
 from chakrasim.replay.engine.event_queue import Clock
+from chakrasim.replay.machine.machine import NCCL
 from chakrasim.replay.transport.fifo_links import FifoLinks
 from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.matching import message_labels
 
 if TYPE_CHECKING:
     from chakrasim.replay.engine.event_queue import Event
@@ -82,6 +84,7 @@ class SystemNetwork:
         self._custom: dict[int, Played] = {}
         self._layouts: dict[tuple[CommKind, int, int], Layout | None] = {}
         self._together: dict[int, _Together] = {}
+        self._labels: dict[int, tuple[Ints, Ints]] = {}
         self._memory_links: dict[int, deque[Event]] = defaultdict(deque)
         self._idle_ps: dict[tuple[int, int, int], int] = {}
 
@@ -106,12 +109,15 @@ class SystemNetwork:
         if kind == NodeKind.COLL:
             self._start_collective(int(program.partners[event]), rank, row, ended)
             return
-        peer, size_bytes = int(graph.peers[row]), max(0, int(graph.comm_bytes[row]))
-        tag = int(graph.tags[row])
-        if kind == NodeKind.SEND:
-            self.mailbox.send((rank, peer, size_bytes, tag), ended)
-        elif kind == NodeKind.RECV:
-            self.mailbox.receive((peer, rank, size_bytes, tag), ended)
+        if kind in (NodeKind.SEND, NodeKind.RECV):
+            if id(graph) not in self._labels:
+                self._labels[id(graph)] = message_labels(graph)
+            tags, sizes = self._labels[id(graph)]
+            peer, label = int(graph.peers[row]), (int(sizes[row]), int(tags[row]))
+            if kind == NodeKind.SEND:
+                self.mailbox.send((rank, peer, *label), ended)
+            else:
+                self.mailbox.receive((peer, rank, *label), ended)
         else:
             self._start_memory(rank, int(graph.tensor_bytes[row]), ended)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.machine.machine import Dimension, Machine
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 Link = tuple[int, int, int]
 """Dimension, from, to; the switch of a dimension is -1."""
@@ -81,7 +81,12 @@ class FifoLinks:
         latency, serial = dimension.latency_ps / cycle_ps, self._serial(dimension, size_bytes)
         now_ps = self.clock.now_ps
         state.is_busy = True
-        self.clock.at(now_ps + int(latency + serial) * cycle_ps, onward)
+        takes_ps = whole_ps_of(
+            latency + serial,
+            lambda: f"a message of {size_bytes:,} bytes over a link of {self.machine.name!r}",
+            cycle_ps,
+        )
+        self.clock.at(now_ps + takes_ps, onward)
         self.clock.at(now_ps + int(serial) * cycle_ps, lambda: self._freed(link, state))
 
     def _serial(self, dimension: Dimension, size_bytes: int) -> float:
