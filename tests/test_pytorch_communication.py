@@ -9,7 +9,7 @@ import pytest
 from kineto_trace import MAIN, Nodes, Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.names import dtype_of, kind_of_kernel, kind_of_operation
+from chakrasim.converters.pytorch.read.spellings import dtype_of, kind_of_kernel, kind_of_operation
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
 

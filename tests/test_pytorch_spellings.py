@@ -9,13 +9,13 @@ import pytest
 from kineto_trace import Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.communication import Communication, Source, describe
-from chakrasim.converters.pytorch.device import gather_works
-from chakrasim.converters.pytorch.gloo import JobGroups, find_jobs
-from chakrasim.converters.pytorch.groups import Groups, declarations
-from chakrasim.converters.pytorch.identify import find_communications
-from chakrasim.converters.pytorch.kineto_reader import read_recording
-from chakrasim.converters.pytorch.names import is_communication_kernel
+from chakrasim.converters.pytorch.communication.describe import Communication, Source, describe
+from chakrasim.converters.pytorch.communication.gloo import JobGroups, find_jobs
+from chakrasim.converters.pytorch.communication.groups import Groups, declarations
+from chakrasim.converters.pytorch.communication.match_comm import find_communications
+from chakrasim.converters.pytorch.device.device_ops import gather_works
+from chakrasim.converters.pytorch.read.kineto_reader import read_recording
+from chakrasim.converters.pytorch.read.spellings import is_communication_kernel
 from chakrasim.traces.graph import CommKind, NodeKind
 
 SEND_RECV = "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chakrasim.converters.pytorch.kineto import Annotation, HostEvents, Ints, Recording
+from chakrasim.converters.pytorch.read.kineto import Annotation, HostEvents, Ints, Recording
 
 LAUNCH_NS = 5_000
 """How long a call that outlasts its launch works before it waits, where the recording can't tell."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chakrasim.converters.pytorch.calls import Call, call_of
-from chakrasim.converters.pytorch.device import StreamOrder, Works
-from chakrasim.converters.pytorch.kineto import Ints, Recording
+from chakrasim.converters.pytorch.device.device_ops import StreamOrder, Works
+from chakrasim.converters.pytorch.device.runtime_calls import Call, call_of
+from chakrasim.converters.pytorch.read.kineto import Ints, Recording
 
 TOLERANCE_NS = 2_000
 """Host and device clocks disagree by up to this much."""

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from chakrasim.converters.pytorch.device import Works
-from chakrasim.converters.pytorch.facts import facts_of_operator, tensors
-from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.host import GAP, Pieces
-from chakrasim.converters.pytorch.kineto import Annotation, Recording
-from chakrasim.converters.pytorch.names import kind_of_operation
-from chakrasim.converters.pytorch.operators import signature_of
-from chakrasim.converters.pytorch.surroundings import Surroundings
-from chakrasim.converters.pytorch.synchronisation import Wait
+from chakrasim.converters.pytorch.communication.comm_sources import facts_of_operator, tensors
+from chakrasim.converters.pytorch.communication.enclosing_ops import Surroundings
+from chakrasim.converters.pytorch.communication.groups import Groups
+from chakrasim.converters.pytorch.communication.operator_signatures import signature_of
+from chakrasim.converters.pytorch.device.device_ops import Works
+from chakrasim.converters.pytorch.device.synchronisation import Wait
+from chakrasim.converters.pytorch.host.segments import GAP, Pieces
+from chakrasim.converters.pytorch.read.kineto import Annotation, Recording
+from chakrasim.converters.pytorch.read.spellings import kind_of_operation
 
 _THREADS_A_GROUP = 2
 _LONG_GAP_NS = 50_000

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch.jsonfile import collector_paused, read_bytes
+from chakrasim.converters.pytorch.read.json_chunks import collector_paused, read_bytes
 from chakrasim.traces.errors import TraceError
 
 Ints = NDArray[np.int64]

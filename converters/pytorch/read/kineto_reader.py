@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from chakrasim.converters.pytorch.collected import Collected, whole
-from chakrasim.converters.pytorch.jsonfile import (
+from chakrasim.converters.pytorch.read.event_columns import Collected, whole
+from chakrasim.converters.pytorch.read.json_chunks import (
     NEVER_CUT,
     PIECE_BYTES,
     BrokenPiece,
     collector_paused,
     read_document,
 )
-from chakrasim.converters.pytorch.kineto import (
+from chakrasim.converters.pytorch.read.kineto import (
     CALL,
     CATEGORIES,
     KERNEL,
@@ -24,8 +24,8 @@ from chakrasim.converters.pytorch.kineto import (
     SYNC_RECORD,
     Recording,
 )
-from chakrasim.converters.pytorch.names import describes_communication
-from chakrasim.converters.pytorch.scanned import compiled, pays, scan_file
+from chakrasim.converters.pytorch.read.scan_driver import compiled, pays, scan_file
+from chakrasim.converters.pytorch.read.spellings import describes_communication
 from chakrasim.traces.errors import TraceError
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch import json_text, json_values, scan
-from chakrasim.converters.pytorch.collected import STEP, Collected
-from chakrasim.converters.pytorch.json_values import BIG, MINUS, Table
-from chakrasim.converters.pytorch.jsonfile import GZIP_MAGIC
-from chakrasim.converters.pytorch.kineto import KERNEL
+from chakrasim.converters.pytorch.read import json_text, json_values, scan
+from chakrasim.converters.pytorch.read.event_columns import STEP, Collected
+from chakrasim.converters.pytorch.read.json_chunks import GZIP_MAGIC
+from chakrasim.converters.pytorch.read.json_values import BIG, MINUS, Table
+from chakrasim.converters.pytorch.read.kineto import KERNEL
 from chakrasim.traces import jit
 
 FROM_BYTES = 25_000_000

@@ -24,9 +24,9 @@ from typing import Any
 
 import yaml
 
-from chakrasim.converters.pytorch.facts import Facts, tensors
-from chakrasim.converters.pytorch.names import describes_communication, dtype_of
-from chakrasim.converters.pytorch.surroundings import Source
+from chakrasim.converters.pytorch.communication.comm_sources import Facts, tensors
+from chakrasim.converters.pytorch.communication.enclosing_ops import Source
+from chakrasim.converters.pytorch.read.spellings import describes_communication, dtype_of
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, NodeKind
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chakrasim.converters.pytorch.kineto import Recording
+from chakrasim.converters.pytorch.read.kineto import Recording
 
 _TELL_NOTHING = frozenset(
     (

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch.kineto import HostEvents, Ints
-from chakrasim.converters.pytorch.nesting import nest
+from chakrasim.converters.pytorch.host.nesting import nest
+from chakrasim.converters.pytorch.read.kineto import HostEvents, Ints
 
 GAP = -1
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch.kineto import (
+from chakrasim.converters.pytorch.read.kineto import (
     Annotation,
     DeviceEvents,
     HostEvents,

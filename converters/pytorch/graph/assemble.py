@@ -7,28 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from chakrasim.converters.pytorch.custom_kernels import KernelTable
-from chakrasim.converters.pytorch.delays import find_delays
-from chakrasim.converters.pytorch.device import Works, gather_works, launch_times
-from chakrasim.converters.pytorch.gloo import JobGroups, find_jobs, job_waits, worker_threads
-from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.handover import (
-    Handover,
-    find_handovers,
-    find_loader_handovers,
-    forward_to_backward,
-)
-from chakrasim.converters.pytorch.host import Pieces, cut, lay_out, piece_that_ends
-from chakrasim.converters.pytorch.identify import find_communications
-from chakrasim.converters.pytorch.kineto import Ints, Recording
-from chakrasim.converters.pytorch.nodes import HostEdges, make_graph, resumed_pieces
-from chakrasim.converters.pytorch.notes import (
+from chakrasim.converters.pytorch.communication.custom_kernels import KernelTable
+from chakrasim.converters.pytorch.communication.gloo import JobGroups, find_jobs, job_waits, worker_threads
+from chakrasim.converters.pytorch.communication.groups import Groups
+from chakrasim.converters.pytorch.communication.match_comm import find_communications
+from chakrasim.converters.pytorch.device.device_ops import Works, gather_works, launch_times
+from chakrasim.converters.pytorch.device.launch_gaps import find_delays
+from chakrasim.converters.pytorch.device.synchronisation import Synchronisation, Wait
+from chakrasim.converters.pytorch.graph.nodes import HostEdges, make_graph, resumed_pieces
+from chakrasim.converters.pytorch.graph.notes import (
     communication_notes,
     custom_kernel_notes,
     device_notes,
     gloo_notes,
 )
-from chakrasim.converters.pytorch.synchronisation import Synchronisation, Wait
+from chakrasim.converters.pytorch.host.autograd_dependencies import (
+    Handover,
+    find_handovers,
+    find_loader_handovers,
+    forward_to_backward,
+)
+from chakrasim.converters.pytorch.host.segments import Pieces, cut, lay_out, piece_that_ends
+from chakrasim.converters.pytorch.read.kineto import Ints, Recording
 from chakrasim.traces.graph import ExecutionGraph
 
 

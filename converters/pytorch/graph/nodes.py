@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch.communication import Communication
-from chakrasim.converters.pytorch.delays import AFTER_LAUNCH, AFTER_NOTHING, UNEXPLAINED_NS, Delays
-from chakrasim.converters.pytorch.device import Works
-from chakrasim.converters.pytorch.host import GAP, Pieces, piece_from, segment_numbers
-from chakrasim.converters.pytorch.kineto import COPY, KERNEL, Ints, Recording
+from chakrasim.converters.pytorch.communication.describe import Communication
+from chakrasim.converters.pytorch.device.device_ops import Works
+from chakrasim.converters.pytorch.device.launch_gaps import (
+    AFTER_LAUNCH,
+    AFTER_NOTHING,
+    UNEXPLAINED_NS,
+    Delays,
+)
+from chakrasim.converters.pytorch.host.segments import GAP, Pieces, piece_from, segment_numbers
+from chakrasim.converters.pytorch.read.kineto import COPY, KERNEL, Ints, Recording
 from chakrasim.traces.attributes import NodeAttributes
 from chakrasim.traces.builder import StringTable, graph_of_columns, narrowed
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, NodeKind

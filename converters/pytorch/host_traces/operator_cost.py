@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from chakrasim.converters.pytorch.names import dtype_of
+from chakrasim.converters.pytorch.read.spellings import dtype_of
 
 Shape = tuple[int, ...]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chakrasim.converters.pytorch.kineto import Ints
+from chakrasim.converters.pytorch.read.kineto import Ints
 from chakrasim.traces import jit
 
 _ROUNDING_NS = 2_000

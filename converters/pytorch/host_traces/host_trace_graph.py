@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from chakrasim.converters.pytorch.communication import Communication, Source, describe
-from chakrasim.converters.pytorch.facts import RECORD, facts_of_record, integer
-from chakrasim.converters.pytorch.groups import Groups, declarations
-from chakrasim.converters.pytorch.host_trace import HostTrace, read_host_trace
-from chakrasim.converters.pytorch.link import arguments_of
-from chakrasim.converters.pytorch.operator_cost import (
+from chakrasim.converters.pytorch.communication.comm_sources import RECORD, facts_of_record, integer
+from chakrasim.converters.pytorch.communication.describe import Communication, Source, describe
+from chakrasim.converters.pytorch.communication.groups import Groups, declarations
+from chakrasim.converters.pytorch.communication.operator_signatures import signature_of
+from chakrasim.converters.pytorch.host_traces.host_trace import HostTrace, read_host_trace
+from chakrasim.converters.pytorch.host_traces.host_trace_link import arguments_of
+from chakrasim.converters.pytorch.host_traces.operator_cost import (
     Tensor,
     counts_too_few,
     is_attention,
@@ -31,7 +32,6 @@ from chakrasim.converters.pytorch.operator_cost import (
     prepares,
     tensors_of,
 )
-from chakrasim.converters.pytorch.operators import signature_of
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind

@@ -6,15 +6,20 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from chakrasim.converters.pytorch.communication import Communication, describe, facts_of, is_operation
-from chakrasim.converters.pytorch.custom_kernels import KernelTable, load_kernel_table
-from chakrasim.converters.pytorch.device import Works
-from chakrasim.converters.pytorch.facts import RECORD, Facts
-from chakrasim.converters.pytorch.gloo import JobGroups
-from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.kineto import KERNEL, Recording
-from chakrasim.converters.pytorch.names import is_communication_kernel
-from chakrasim.converters.pytorch.surroundings import Source, Span, Surroundings, told_by
+from chakrasim.converters.pytorch.communication.comm_sources import RECORD, Facts
+from chakrasim.converters.pytorch.communication.custom_kernels import KernelTable, load_kernel_table
+from chakrasim.converters.pytorch.communication.describe import (
+    Communication,
+    describe,
+    facts_of,
+    is_operation,
+)
+from chakrasim.converters.pytorch.communication.enclosing_ops import Source, Span, Surroundings, told_by
+from chakrasim.converters.pytorch.communication.gloo import JobGroups
+from chakrasim.converters.pytorch.communication.groups import Groups
+from chakrasim.converters.pytorch.device.device_ops import Works
+from chakrasim.converters.pytorch.read.kineto import KERNEL, Recording
+from chakrasim.converters.pytorch.read.spellings import is_communication_kernel
 
 
 def find_communications(

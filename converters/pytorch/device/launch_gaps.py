@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chakrasim.converters.pytorch.device import Works, latest_ends
-from chakrasim.converters.pytorch.host import Pieces
-from chakrasim.converters.pytorch.kineto import Ints
+from chakrasim.converters.pytorch.device.device_ops import Works, latest_ends
+from chakrasim.converters.pytorch.host.segments import Pieces
+from chakrasim.converters.pytorch.read.kineto import Ints
 
 AFTER_LAUNCH = -1
 AFTER_NOTHING = -2

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch.collected import STEP
-from chakrasim.converters.pytorch.json_text import BAD, NEEDS_MORE, plain_end, skip, space, string_end
-from chakrasim.converters.pytorch.json_values import Table, intern, time_ns, whole_number, word_code
-from chakrasim.converters.pytorch.kineto import ANNOTATION, CALL, CATEGORIES, KERNEL, MEMSET, SYNC_RECORD
+from chakrasim.converters.pytorch.read.event_columns import STEP
+from chakrasim.converters.pytorch.read.json_text import BAD, NEEDS_MORE, plain_end, skip, space, string_end
+from chakrasim.converters.pytorch.read.json_values import Table, intern, time_ns, whole_number, word_code
+from chakrasim.converters.pytorch.read.kineto import ANNOTATION, CALL, CATEGORIES, KERNEL, MEMSET, SYNC_RECORD
 
 MORE, END, FULL, UNUSUAL = range(4)
 """Why `scan` returns: the text ends within an event; the list ended; a table has no room left; see above."""

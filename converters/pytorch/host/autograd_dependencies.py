@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chakrasim.converters.pytorch.host import GAP, Pieces
-from chakrasim.converters.pytorch.kineto import Ints, Recording
+from chakrasim.converters.pytorch.host.segments import GAP, Pieces
+from chakrasim.converters.pytorch.read.kineto import Ints, Recording
 
 _ENGINE = "autograd::engine::evaluate_function"
 _LOADER = "enumerate(DataLoader)"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from chakrasim.converters.pytorch.host_trace import HostTrace
-from chakrasim.converters.pytorch.kineto import Ints, Recording
+from chakrasim.converters.pytorch.host_traces.host_trace import HostTrace
+from chakrasim.converters.pytorch.read.kineto import Ints, Recording
 from chakrasim.traces.errors import TraceError
 
 LEAST_SHARE = 0.8

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from chakrasim.converters.pytorch.communication import Communication
-from chakrasim.converters.pytorch.delays import AFTER_NOTHING, UNEXPLAINED_NS, Delays
-from chakrasim.converters.pytorch.device import Works
-from chakrasim.converters.pytorch.gloo import JobGroups
-from chakrasim.converters.pytorch.groups import Groups
-from chakrasim.converters.pytorch.kineto import Recording
-from chakrasim.converters.pytorch.names import may_communicate
+from chakrasim.converters.pytorch.communication.describe import Communication
+from chakrasim.converters.pytorch.communication.gloo import JobGroups
+from chakrasim.converters.pytorch.communication.groups import Groups
+from chakrasim.converters.pytorch.device.device_ops import Works
+from chakrasim.converters.pytorch.device.launch_gaps import AFTER_NOTHING, UNEXPLAINED_NS, Delays
+from chakrasim.converters.pytorch.read.kineto import Recording
+from chakrasim.converters.pytorch.read.spellings import may_communicate
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, format_time
 

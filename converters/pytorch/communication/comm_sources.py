@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import Any
 
-from chakrasim.converters.pytorch.names import dtype_of, kind_of_operation
-from chakrasim.converters.pytorch.operators import IN_PLACE, UNRECORDED, signature_of
+from chakrasim.converters.pytorch.communication.operator_signatures import IN_PLACE, UNRECORDED, signature_of
+from chakrasim.converters.pytorch.read.spellings import dtype_of, kind_of_operation
 from chakrasim.traces.graph import NodeKind
 
 RECORD = "record_param_comms"

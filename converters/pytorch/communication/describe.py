@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chakrasim.converters.pytorch.custom_kernels import WORLD, KernelTable, Row
-from chakrasim.converters.pytorch.facts import (
+from chakrasim.converters.pytorch.communication.comm_sources import (
     RECORD,
     Facts,
     facts_of_annotation,
@@ -22,15 +21,16 @@ from chakrasim.converters.pytorch.facts import (
     facts_of_operator,
     facts_of_record,
 )
-from chakrasim.converters.pytorch.groups import Group, Groups
-from chakrasim.converters.pytorch.names import (
+from chakrasim.converters.pytorch.communication.custom_kernels import WORLD, KernelTable, Row
+from chakrasim.converters.pytorch.communication.enclosing_ops import Source, Surroundings
+from chakrasim.converters.pytorch.communication.groups import Group, Groups
+from chakrasim.converters.pytorch.read.spellings import (
     dtype_of_kernel,
     is_communication_kernel,
     kind_of_kernel,
     kind_of_operation,
     reduction_of_kernel,
 )
-from chakrasim.converters.pytorch.surroundings import Source, Surroundings
 from chakrasim.traces.graph import CommKind, NodeKind
 
 __all__ = ["Communication", "Source", "Surroundings", "describe", "facts_of", "is_operation"]

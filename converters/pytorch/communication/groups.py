@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chakrasim.converters.pytorch.facts import Facts, integer, parse_ranks
+from chakrasim.converters.pytorch.communication.comm_sources import Facts, integer, parse_ranks
 
 __all__ = ["Group", "Groups", "declarations", "parse_ranks"]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.converters.pytorch.json_text import BAD
+from chakrasim.converters.pytorch.read.json_text import BAD
 
 BIG, MINUS = 1, 2
 """Flags of a whole number: an unsigned -1 of 64 bits, or of 32."""
