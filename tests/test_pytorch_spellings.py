@@ -15,8 +15,8 @@ from chakrasim.converters.pytorch.communication.groups import Groups, declaratio
 from chakrasim.converters.pytorch.communication.match_comm import find_communications
 from chakrasim.converters.pytorch.device.device_ops import gather_works
 from chakrasim.converters.pytorch.read.kineto_reader import read_recording
-from chakrasim.converters.pytorch.read.spellings import is_communication_kernel
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.nccl_names import is_communication_kernel
 
 SEND_RECV = "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)"
 RCCL = "ncclDevKernel_Generic_4(ncclDevKernelArgsStorage<4096ul>)"

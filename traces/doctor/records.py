@@ -7,8 +7,8 @@ from typing import Any
 
 from chakrasim.traces.decode import attribute_value
 from chakrasim.traces.doctor.draft import Change, Draft, find_attribute, set_attribute, value_of
-from chakrasim.traces.doctor.kernels import is_communication_kernel
 from chakrasim.traces.graph import NodeKind
+from chakrasim.traces.nccl_names import is_communication_kernel
 
 USUAL_KINDS = {
     "is_cpu_op": ("bool",),

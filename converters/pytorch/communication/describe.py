@@ -24,14 +24,14 @@ from chakrasim.converters.pytorch.communication.comm_sources import (
 from chakrasim.converters.pytorch.communication.custom_kernels import WORLD, KernelTable, Row
 from chakrasim.converters.pytorch.communication.enclosing_ops import Source, Surroundings
 from chakrasim.converters.pytorch.communication.groups import Group, Groups
-from chakrasim.converters.pytorch.read.spellings import (
+from chakrasim.converters.pytorch.read.spellings import kind_of_operation
+from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.nccl_names import (
     dtype_of_kernel,
     is_communication_kernel,
     kind_of_kernel,
-    kind_of_operation,
     reduction_of_kernel,
 )
-from chakrasim.traces.graph import CommKind, NodeKind
 
 __all__ = ["Communication", "Source", "Surroundings", "describe", "facts_of", "is_operation"]
 
@@ -145,7 +145,8 @@ def facts_of(name: str, own: Mapping[str, Any], around: Sequence[Source]) -> Fac
             facts.fill(facts_of_annotation(source.name, source.arguments))
         elif source.name != RECORD:
             facts.fill(facts_of_operator(source.name, source.arguments))
-    facts.fill(Facts(kind=kind_of_kernel(name)))
+    if (kind := kind_of_kernel(name)) is not None:
+        facts.fill(Facts(kind=(NodeKind.COLL, kind)))
     return facts
 
 

@@ -19,7 +19,7 @@ from chakrasim.converters.pytorch.communication.gloo import JobGroups
 from chakrasim.converters.pytorch.communication.groups import Groups
 from chakrasim.converters.pytorch.device.device_ops import Works
 from chakrasim.converters.pytorch.read.kineto import KERNEL, Recording
-from chakrasim.converters.pytorch.read.spellings import is_communication_kernel
+from chakrasim.traces.nccl_names import is_communication_kernel
 
 
 def find_communications(

@@ -1,4 +1,4 @@
-"""Spellings: collectives and data types as PyTorch, NCCL, RCCL and gloo write them."""
+"""Names of operations and data types as PyTorch and its backends write them (kernels: `nccl_names`)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ _KINDS: tuple[tuple[str, NodeKind, int], ...] = (
 
 _SCOPE = re.compile(r"^(nccl|rccl|gloo):|^_?c10d(_functional)?(_autograd)?::")
 _NOT_LETTERS = re.compile(r"[^a-z]")
-_KERNEL = re.compile(r"(?:void )?(?:nccl|rccl|msccl(?:pp)?)\w*Kernel_?", re.IGNORECASE)
-_KERNEL_KIND = re.compile(r"(AllReduce|AllGather|ReduceScatter|Broadcast|Reduce|AllToAll)")
 
 DTYPES: dict[str, tuple[str, int]] = {
     "float": ("fp32", 4),
@@ -64,25 +62,6 @@ DTYPES: dict[str, tuple[str, int]] = {
 }
 """Our name and the size in bytes, by ATen's name or C++'s, in lower case."""
 
-_KERNEL_DTYPES = {
-    "f16": "half",
-    "half": "half",
-    "bf16": "bfloat16",
-    "f32": "float",
-    "float": "float",
-    "f64": "double",
-    "double": "double",
-    "u8": "byte",
-    "u32": "uint32",
-    "u64": "uint64",
-    "i8": "char",
-    "i32": "int",
-    "i64": "long",
-}
-_KERNEL_REDUCTION = re.compile(
-    r"Reduce(?:Scatter)?_(?:\w*_)?(Sum|Prod|MinMax|Min|Max|PreMulSum|SumPostDiv|Avg)_([a-z0-9]+)",
-    re.IGNORECASE,
-)
 _HOST_DTYPE = re.compile(r"Tensor\(([^)]*)\)")
 
 
@@ -104,17 +83,6 @@ def describes_communication(name: str) -> bool:
     (True, False)
     """
     return name.startswith(_DESCRIBES)
-
-
-def is_communication_kernel(name: str) -> bool:
-    """Whether a kernel is one of NCCL's or RCCL's, by its name.
-
-    >>> is_communication_kernel("ncclDevKernel_Generic(ncclDevKernelArgs)")
-    True
-    >>> is_communication_kernel("cross_device_reduce_1stage")
-    False
-    """
-    return _KERNEL.match(name) is not None
 
 
 _CUSTOM = re.compile(
@@ -142,18 +110,6 @@ def kind_of_operation(name: str) -> tuple[NodeKind, int] | None:
     return next(((kind, comm) for begin, kind, comm in _KINDS if letters.startswith(begin)), None)
 
 
-def kind_of_kernel(name: str) -> tuple[NodeKind, int] | None:
-    """The same from a kernel's name, which can't tell all-to-all from send and receive.
-
-    >>> kind_of_kernel("ncclKernel_ReduceScatter_RING_LL_Sum_half(ncclWorkElem)")
-    (<NodeKind.COLL: 7>, <CommKind.REDUCE_SCATTER: 7>)
-    >>> kind_of_kernel("ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclWorkElem)") is None
-    True
-    """
-    match = _KERNEL_KIND.search(name)
-    return kind_of_operation(match.group(1)) if match else None
-
-
 def dtype_of(name: str) -> tuple[str, int] | None:
     """Our name and the size in bytes of a recorded data type; None if it is unknown.
 
@@ -167,25 +123,3 @@ def dtype_of(name: str) -> tuple[str, int] | None:
     wrapped = _HOST_DTYPE.search(name)
     lower = (wrapped.group(1) if wrapped else name).lower()
     return DTYPES.get(lower) or DTYPES.get(lower.removeprefix("c10::"))
-
-
-def dtype_of_kernel(name: str) -> tuple[str, int] | None:
-    """The data type a reducing NCCL kernel is compiled for.
-
-    >>> dtype_of_kernel("ncclDevKernel_AllReduce_Sum_f16_RING_LL(ncclDevComm*, unsigned long, ncclWork*)")
-    ('fp16', 2)
-    """
-    match = _KERNEL_REDUCTION.search(name)
-    return DTYPES.get(_KERNEL_DTYPES.get(match.group(2), "")) if match else None
-
-
-def reduction_of_kernel(name: str) -> str:
-    """What a reducing NCCL kernel computes, in lower case; "" of any other.
-
-    >>> reduction_of_kernel("ncclKernel_AllReduce_RING_LL_Sum_float(ncclWorkElem)")
-    'sum'
-    >>> reduction_of_kernel("ncclKernel_Broadcast_RING_LL_Sum_int8_t(ncclWorkElem)")
-    ''
-    """
-    match = _KERNEL_REDUCTION.search(name)
-    return match.group(1).lower() if match else ""
