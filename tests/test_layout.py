@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 KNOWS_BOTH = {
     "replay/open_workload.py",
-    *(f"replay/commands/{name}.py" for name in ("convert", "text", "transformer")),
+    *(f"replay/commands/{name}.py" for name in ("common", "convert", "export", "text", "transformer")),
     *(
         f"replay/commands/generate/{name}.py"
         for name in ("collectives", "messages", "models", "random", "transformers")

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import re
-import zlib
 from pathlib import Path
 
-_HEAD_BYTES = 65_536
+from chakrasim.converters.interface import head
+
 _EVENT_LIST = re.compile(rb'\s*\[\s*\{[^{}]*"(?:ph|ts|cat)"\s*:')
 _HOST_TRACE = re.compile(rb'\s*\{[^{}\[\]]*"(?:schema|nodes|pid)"\s*:')
-_SUFFIXES = (".json", ".json.gz")
+SUFFIXES = (".json", ".json.gz")
 
 
-def head(path: Path) -> bytes:
-    """The first unpacked bytes of a file, empty if it can't be read."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_HEAD_BYTES)
-    except OSError:
-        return b""
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            return zlib.decompressobj(wbits=31).decompress(data, _HEAD_BYTES)
-        except zlib.error:
-            return b""
-    return data
-
-
-def is_profiler_file(path: Path) -> bool:
-    """Whether a file begins like a profiler trace."""
-    data = head(path)
+def is_profiler_head(data: bytes) -> bool:
+    """Tell a profiler trace by its first bytes."""
     if b'"traceEvents"' in data or _EVENT_LIST.match(data):
         return True
     # a header of more than a few kilobytes (device properties, the profiler's log) stands before the events
@@ -38,19 +22,35 @@ def is_profiler_file(path: Path) -> bool:
     )
 
 
-def is_host_trace(path: Path) -> bool:
-    """Whether a file begins like a host execution trace (ExecutionTraceObserver)."""
-    data = head(path)
+def is_host_trace_head(data: bytes) -> bool:
+    """Tell a host execution trace (ExecutionTraceObserver) by its first bytes."""
     return b'"nodes"' in data and bool(_HOST_TRACE.match(data)) and b'"traceEvents"' not in data
+
+
+def is_profiler_file(path: Path) -> bool:
+    """Tell whether a file begins like a profiler trace."""
+    return is_profiler_head(_head(path))
+
+
+def is_host_trace(path: Path) -> bool:
+    """Tell whether a file begins like a host execution trace."""
+    return is_host_trace_head(_head(path))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        return head(path)
+    except OSError:
+        return b""
 
 
 def candidates(folder: Path) -> list[Path]:
     """The JSON files of a folder, by name."""
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(_SUFFIXES))
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(SUFFIXES))
 
 
 def is_pytorch_trace(path: Path) -> bool:
-    """Whether `path` is a PyTorch profiler trace or host trace, or a folder with at least one.
+    """Tell whether `path` is a PyTorch profiler trace or host trace, or a folder with at least one.
 
     Reads only the files' heads.
     """
