@@ -135,9 +135,9 @@ def measure(what: str, path: Path) -> dict[str, Any]:
 
 def check_columns(path: Path, scanned: Any) -> None:
     """Both ways of reading give the same host and device columns; the scanner didn't leave it to objects."""
-    from chakrasim.converters.pytorch.read.event_columns import Collected
+    from chakrasim.converters.pytorch.read.event_columns import EventColumns
 
-    if scan_file(path, Collected(str(path), lambda name: False)) is None:
+    if scan_file(path, EventColumns(str(path), lambda name: False)) is None:
         sys.exit(f"{path}: isn't scanned")
     parsed = read_recording(path, is_scanned=False)
     for part in ("host", "device"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from chakrasim.converters.pytorch.host import nesting
 from chakrasim.converters.pytorch.read import json_values, scan_driver
-from chakrasim.converters.pytorch.read.event_columns import Collected, nanoseconds
+from chakrasim.converters.pytorch.read.event_columns import EventColumns, nanoseconds
 from chakrasim.converters.pytorch.read.json_text import BAD
 from chakrasim.converters.pytorch.read.kineto import Recording
 from chakrasim.converters.pytorch.read.kineto_reader import read_all, read_recording
@@ -54,7 +54,7 @@ def document(*events: str, before: str = '"schemaVersion": 1', after: str = '"tr
 
 
 def is_scanned(path: Path) -> bool:
-    return scan_driver.scan_file(path, Collected(str(path), describes_communication)) is not None
+    return scan_driver.scan_file(path, EventColumns(str(path), describes_communication)) is not None
 
 
 def agrees(path: Path, text: str) -> None:
@@ -94,7 +94,7 @@ def test_events_that_pieces_cut_are_whole(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "t.json").write_text(document(*events))
     (tmp_path / "t.json.gz").write_bytes(gzip.compress(document(*events).encode()))
     for size in (1, 7, 100, 1000):
-        monkeypatch.setattr(scan_driver, "_PIECE_BYTES", max(size, 100))
+        monkeypatch.setattr(scan_driver, "_CHUNK_BYTES", max(size, 100))
         monkeypatch.setattr(scan_driver, "_PACKED_BYTES", size + 40)
         monkeypatch.setattr(scan_driver, "_ROWS", size)
         for name in ("t.json", "t.json.gz"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.graph.clocks import align_starts
+from chakrasim.converters.pytorch.graph.rank_clocks import align_starts
 from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder

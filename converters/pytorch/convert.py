@@ -23,8 +23,8 @@ from typing import Any
 from chakrasim.converters.pytorch.communication.custom_kernels import load_kernel_table
 from chakrasim.converters.pytorch.communication.groups import Groups, declarations
 from chakrasim.converters.pytorch.graph.assemble import assemble
-from chakrasim.converters.pytorch.graph.clocks import align_starts
 from chakrasim.converters.pytorch.graph.nodes import thread_names
+from chakrasim.converters.pytorch.graph.rank_clocks import align_starts
 from chakrasim.converters.pytorch.host_traces.host_trace import read_host_trace
 from chakrasim.converters.pytorch.host_traces.host_trace_graph import convert_host_traces
 from chakrasim.converters.pytorch.host_traces.host_trace_link import Link, enrich, link_host_trace

@@ -38,7 +38,6 @@ class Facts:
     unknown_dtype: str = ""
     """A recorded data type that we don't know."""
     group_name: str = ""
-    group_description: str = ""
     group_size: int = -1
     ranks: tuple[int, ...] = ()
     first_ranks: tuple[int, ...] = ()
@@ -87,7 +86,6 @@ def facts_of_metadata(arguments: Mapping[str, Any]) -> Facts:
     facts.out_count = integer(get("Out msg nelems", get("out_msg_nelems")))
     _put_dtype(facts, str(get("dtype") or ""))
     facts.group_name = _group_name(get("Process Group Name", get("pg_name", get("Process Group ID"))))
-    facts.group_description = str(get("Process Group Description", get("pg_desc")) or "")
     facts.group_size = integer(get("Group size", get("pg_size")))
     _put_ranks(facts, get("Process Group Ranks"))
     facts.rank_start = integer(get("Global rank start", get("global_rank_start")))

@@ -22,7 +22,7 @@ from chakrasim.converters.pytorch.communication.comm_sources import (
     facts_of_record,
 )
 from chakrasim.converters.pytorch.communication.custom_kernels import WORLD, KernelTable, Row
-from chakrasim.converters.pytorch.communication.enclosing_ops import Source, Surroundings
+from chakrasim.converters.pytorch.communication.enclosing_ops import Source
 from chakrasim.converters.pytorch.communication.groups import Group, Groups
 from chakrasim.converters.pytorch.read.spellings import kind_of_operation
 from chakrasim.traces.graph import CommKind, NodeKind
@@ -33,7 +33,7 @@ from chakrasim.traces.nccl_names import (
     reduction_of_kernel,
 )
 
-__all__ = ["Communication", "Source", "Surroundings", "describe", "facts_of", "is_operation"]
+__all__ = ["Communication", "Source", "describe", "facts_of", "is_operation"]
 
 _ROOTED = (CommKind.BROADCAST, CommKind.REDUCE, CommKind.GATHER, CommKind.SCATTER)
 _REDUCING = (CommKind.ALL_REDUCE, CommKind.REDUCE, CommKind.REDUCE_SCATTER)

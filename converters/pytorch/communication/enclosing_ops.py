@@ -22,7 +22,7 @@ _TELL_NOTHING = frozenset(
 """Arguments that say nothing of what is communicated, but differ from event to event."""
 
 
-def told_by(arguments: Mapping[str, Any]) -> str:
+def comm_arguments(arguments: Mapping[str, Any]) -> str:
     """What an event's arguments tell of a communication, as a text to compare."""
     return repr([item for item in arguments.items() if item[0] not in _TELL_NOTHING])
 
@@ -48,7 +48,7 @@ class Span(NamedTuple):
     """The span before it that may enclose it, -1 for none."""
 
 
-class Surroundings:
+class EnclosingOps:
     """Finds the operators and annotations about communication whose span holds a launch.
 
     O(n log n) for n of them, then O(log n + depth) a launch.
@@ -61,7 +61,7 @@ class Surroundings:
         sources: dict[tuple[str, str], Source] = {}
 
         def add(thread: int, start: int, end: int, name: str, arguments: Mapping[str, Any]) -> None:
-            key = name, told_by(arguments)
+            key = name, comm_arguments(arguments)
             source = sources.get(key) or sources.setdefault(key, Source(name, arguments))
             found.setdefault(thread, []).append((start, end, source))
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from chakrasim.converters.pytorch.communication.comm_sources import facts_of_operator, tensors
-from chakrasim.converters.pytorch.communication.enclosing_ops import Surroundings
+from chakrasim.converters.pytorch.communication.enclosing_ops import EnclosingOps
 from chakrasim.converters.pytorch.communication.groups import Groups
 from chakrasim.converters.pytorch.communication.operator_signatures import signature_of
-from chakrasim.converters.pytorch.device.device_ops import Works
-from chakrasim.converters.pytorch.device.synchronisation import Wait
-from chakrasim.converters.pytorch.host.segments import GAP, Pieces
+from chakrasim.converters.pytorch.device.device_ops import DeviceOps
+from chakrasim.converters.pytorch.device.synchronisation import DeviceWait
+from chakrasim.converters.pytorch.host.segments import GAP, HostSegments
 from chakrasim.converters.pytorch.read.kineto import Annotation, Recording
 from chakrasim.converters.pytorch.read.spellings import kind_of_operation
 
@@ -130,7 +130,7 @@ def _named_groups(
     """By worker thread: the group that a functional collective of its jobs names."""
     if not any("_functional" in name for name in recording.names):
         return {}
-    around = Surroundings(recording)
+    around = EnclosingOps(recording)
     found: dict[int, str] = {}
     for job, launch in zip(jobs, launches, strict=True):
         if job.name in ("gloo:send", "gloo:recv"):
@@ -185,61 +185,63 @@ def _pairs(threads: list[int], numbers: list[int]) -> list[tuple[int, ...]]:
     return pairs + [(threads[k], threads[k + 1]) for k in range(alone + 1, count - 1, 2)]
 
 
-def job_waits(recording: Recording, works: Works, pieces: Pieces) -> tuple[list[Wait], int]:
+def job_waits(
+    recording: Recording, device_ops: DeviceOps, segments: HostSegments
+) -> tuple[list[DeviceWait], int]:
     """Where issuing threads waited for gloo's jobs, and how many blocking jobs have no such place.
 
     A wait is an idle stretch of the issuer (nothing open, or an operator's time between its inner ones, or
     an operator that waits by name) in which the job ends. After a blocking operator it is the first such
     stretch; for an asynchronous one it has to be long.
     """
-    if not works.jobs:
+    if not device_ops.jobs:
         return [], 0
     host = recording.host
-    waits: list[Wait] = []
+    waits: list[DeviceWait] = []
     missed = 0
-    idle = _idle(recording, pieces)
-    for job in range(works.device_count, len(works)):
-        launch = int(works.launch[job])
+    idle = _idle(recording, segments)
+    for job in range(device_ops.device_count, len(device_ops)):
+        launch = int(device_ops.launch[job])
         if launch < 0:
             continue
         thread = int(host.thread[launch])
-        low, high = pieces.bounds(thread)
-        end = int(works.end_ns[job])
+        low, high = segments.bounds(thread)
+        end = int(device_ops.end_ns[job])
         blocks = _blocks(recording, launch)
         issued = int(host.end_ns[launch])
-        at = low + int(np.searchsorted(pieces.end_ns[low:high], end, side="left"))
+        at = low + int(np.searchsorted(segments.end_ns[low:high], end, side="left"))
         if at >= high:
             continue
-        if not idle[at] or pieces.end_ns[at] <= issued:
+        if not idle[at] or segments.end_ns[at] <= issued:
             # the annotation ended a little after the thread had gone on
             back = at
-            while back > low and pieces.end_ns[back - 1] > max(end - _LATE_NS, issued):
+            while back > low and segments.end_ns[back - 1] > max(end - _LATE_NS, issued):
                 back -= 1
-                length = pieces.end_ns[back] - pieces.start_ns[back]
-                if idle[back] and length >= _LONG_GAP_NS and pieces.end_ns[back] < end:
+                length = segments.end_ns[back] - segments.start_ns[back]
+                if idle[back] and length >= _LONG_GAP_NS and segments.end_ns[back] < end:
                     break
             else:
                 missed += blocks
                 continue
             at = back
-            works.end_ns[job] = end = int(pieces.end_ns[at])
-        begin = max(int(pieces.start_ns[at]), issued)
-        is_named = pieces.event[at] != GAP and pieces.is_leaf[pieces.event[at]]
-        is_long = pieces.end_ns[at] - pieces.start_ns[at] >= _LONG_GAP_NS
+            device_ops.end_ns[job] = end = int(segments.end_ns[at])
+        begin = max(int(segments.start_ns[at]), issued)
+        is_named = segments.event[at] != GAP and segments.is_leaf[segments.event[at]]
+        is_long = segments.end_ns[at] - segments.start_ns[at] >= _LONG_GAP_NS
         if begin < end and (blocks or is_long or is_named):
-            waits.append(Wait(thread, begin, end, (job,)))
+            waits.append(DeviceWait(thread, begin, end, (job,)))
         elif blocks and begin < end:
             missed += 1
     return waits, missed
 
 
-def _idle(recording: Recording, pieces: Pieces) -> list[bool]:
+def _idle(recording: Recording, segments: HostSegments) -> list[bool]:
     waits_by_name = [
         "wait_tensor" in name or name.endswith(("::wait", "::barrier")) for name in recording.names
     ]
     return [
-        event == GAP or not pieces.is_leaf[event] or waits_by_name[recording.host.name_id[event]]
-        for event in pieces.event.tolist()
+        event == GAP or not segments.is_leaf[event] or waits_by_name[recording.host.name_id[event]]
+        for event in segments.event.tolist()
     ]
 
 

@@ -1,4 +1,4 @@
-"""What each communication kernel and gloo job of a recording did."""
+"""Communications of a recording: each communication kernel and gloo job matched with what describes it."""
 
 from __future__ import annotations
 
@@ -14,35 +14,40 @@ from chakrasim.converters.pytorch.communication.describe import (
     facts_of,
     is_operation,
 )
-from chakrasim.converters.pytorch.communication.enclosing_ops import Source, Span, Surroundings, told_by
+from chakrasim.converters.pytorch.communication.enclosing_ops import (
+    EnclosingOps,
+    Source,
+    Span,
+    comm_arguments,
+)
 from chakrasim.converters.pytorch.communication.gloo import JobGroups
 from chakrasim.converters.pytorch.communication.groups import Groups
-from chakrasim.converters.pytorch.device.device_ops import Works
+from chakrasim.converters.pytorch.device.device_ops import DeviceOps
 from chakrasim.converters.pytorch.read.kineto import KERNEL, Recording
 from chakrasim.traces.nccl_names import is_communication_kernel
 
 
 def find_communications(
     recording: Recording,
-    works: Works,
+    device_ops: DeviceOps,
     groups: Groups,
     job_groups: JobGroups,
     kernels: KernelTable | None = None,
 ) -> dict[int, Communication]:
-    """Every communication, by its row in `works`. O(n log n) in the number of sources and kernels.
+    """Every communication, by its row in `device_ops`. O(n log n) in the number of sources and kernels.
 
     `kernels` tells a library's own communication kernels; without it the built-in table does.
     """
-    around = Surroundings(recording)
+    around = EnclosingOps(recording)
     kernels = kernels or load_kernel_table()
     return {
-        **dict(_of_kernels(recording, works, groups, around, kernels)),
-        **dict(_of_jobs(works, groups, job_groups, around)),
+        **dict(_of_kernels(recording, device_ops, groups, around, kernels)),
+        **dict(_of_jobs(device_ops, groups, job_groups, around)),
     }
 
 
 def _of_kernels(
-    recording: Recording, works: Works, groups: Groups, around: Surroundings, kernels: KernelTable
+    recording: Recording, device_ops: DeviceOps, groups: Groups, around: EnclosingOps, kernels: KernelTable
 ) -> Iterator[tuple[int, Communication]]:
     device, names = recording.device, recording.names
     if not len(device):
@@ -53,28 +58,28 @@ def _of_kernels(
     found = is_ours[device.name_id] & (device.kind == KERNEL)
     found[[row for row, own in device.arguments.items() if "Collective name" in own]] = True
     rows = np.flatnonzero(found)
-    launches = works.launch[rows].tolist()
+    launches = device_ops.launch[rows].tolist()
     batches = find_batches(around, launches)
     known: dict[tuple[str, str, tuple[Source, ...]], Facts] = {}
     for row, launch, name_id in zip(rows.tolist(), launches, device.name_id[rows].tolist(), strict=True):
         name, own = names[name_id], device.arguments.get(row, {})
         sources = tuple(around.of(launch))
         # most kernels do what one before them did
-        key = name, told_by(own), sources
+        key = name, comm_arguments(own), sources
         facts = known.get(key) or known.setdefault(key, facts_of(name, own, sources))
         batch = batches.get(launch, ())
         yield row, describe(name, own, sources, groups, kernels=kernels, batch=batch, facts=facts)
 
 
 def _of_jobs(
-    works: Works, groups: Groups, job_groups: JobGroups, around: Surroundings
+    device_ops: DeviceOps, groups: Groups, job_groups: JobGroups, around: EnclosingOps
 ) -> Iterator[tuple[int, Communication]]:
-    for row, job in enumerate(works.jobs, works.device_count):
-        sources = around.of(int(works.launch[row]))
+    for row, job in enumerate(device_ops.jobs, device_ops.device_count):
+        sources = around.of(int(device_ops.launch[row]))
         yield row, describe(job.name, job.arguments, sources, groups, group=job_groups.of(job))
 
 
-def find_batches(around: Surroundings, launches: Iterable[int]) -> dict[int, list[Facts]]:
+def find_batches(around: EnclosingOps, launches: Iterable[int]) -> dict[int, list[Facts]]:
     """By launch: what was issued between `ncclGroupStart` and `ncclGroupEnd`, and launched only there.
 
     `batch_isend_irecv` and coalesced collectives issue first and launch later, outside of every

@@ -1,4 +1,4 @@
-"""What runtime and driver calls do, by their CUDA and HIP names."""
+"""Effect of runtime and driver calls on the order of things, by their CUDA and HIP names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CALLS = {
 
 
 def call_of(name: str) -> Call | None:
-    """What a call does to the order of things; None if nothing.
+    """The ordering effect of a call; None if it has none.
 
     >>> call_of("hipStreamSynchronize").name, call_of("cudaMemcpyAsync").name, call_of("cudaMalloc")
     ('SYNC_STREAM', 'COPY_PERHAPS', None)

@@ -1,7 +1,7 @@
-"""From the parts of a recording to the columns of a graph.
+"""Nodes and edges of one recording as the columns of a graph.
 
-Nodes are, in this order: pieces of host threads, delays before works, works. Rows are handed out in the order
-in which things were issued, so that parents mostly stand before children.
+Nodes are segments of host threads, gaps before device operations, and device operations. Rows are handed out
+in the order in which things were issued, so that parents mostly stand before children.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.converters.pytorch.communication.describe import Communication
-from chakrasim.converters.pytorch.device.device_ops import Works
+from chakrasim.converters.pytorch.device.device_ops import DeviceOps
 from chakrasim.converters.pytorch.device.launch_gaps import (
     AFTER_LAUNCH,
     AFTER_NOTHING,
     UNEXPLAINED_NS,
-    Delays,
+    LaunchGaps,
 )
-from chakrasim.converters.pytorch.host.segments import GAP, Pieces, piece_from, segment_numbers
+from chakrasim.converters.pytorch.host.segments import GAP, HostSegments, segment_from, segment_numbers
 from chakrasim.converters.pytorch.read.kineto import COPY, KERNEL, Ints, Recording
 from chakrasim.traces.attributes import NodeAttributes
 from chakrasim.traces.builder import StringTable, graph_of_columns, narrowed
@@ -40,26 +40,26 @@ _COMMUNICATION = {
 
 @dataclass(frozen=True)
 class HostEdges:
-    """What host pieces wait for beside the one before them. Edges as pairs of columns."""
+    """Edges to host segments, beside those from the segment before: pairs of columns."""
 
     is_wait: NDArray[np.bool_]
-    """[pieces]: nothing but waiting: its time is that of what it waits for."""
-    work: Ints
-    """By edge: the work that a piece waits for, …"""
-    work_waiter: Ints
-    """… and that piece."""
+    """[segments]: only waits, so that it takes no time of its own."""
+    op: Ints
+    """Device operation that a segment waits for, by edge."""
+    op_waiter: Ints
+    """That segment, by edge."""
     source: Ints
-    """By edge: the piece of another thread that a piece waits for, …"""
+    """Segment of another thread that a segment waits for, by edge."""
     source_waiter: Ints
-    """… and that piece."""
+    """The waiting segment, by edge."""
 
 
 def make_graph(
     recording: Recording,
-    works: Works,
-    pieces: Pieces,
+    device_ops: DeviceOps,
+    segments: HostSegments,
     launchers: Ints,
-    delays: Delays,
+    gaps: LaunchGaps,
     edges: HostEdges,
     communications: dict[int, Communication],
     *,
@@ -69,34 +69,36 @@ def make_graph(
     metadata: dict[str, Any],
 ) -> ExecutionGraph:
     """Put all nodes and edges into one graph. O(n log n)."""
-    delayed = np.flatnonzero(delays.length_ns > 0)
-    piece_count, work_count, first_work = len(pieces), len(works), len(pieces) + len(delayed)
-    n = first_work + work_count
-    times = np.concatenate([pieces.start_ns, works.issued_ns[delayed], works.issued_ns])
+    delayed = np.flatnonzero(gaps.length_ns > 0)
+    segment_count, op_count, first_op = len(segments), len(device_ops), len(segments) + len(delayed)
+    n = first_op + op_count
+    times = np.concatenate([segments.start_ns, device_ops.issued_ns[delayed], device_ops.issued_ns])
     order = np.argsort(times, kind="stable")
     row_of = np.empty(n, dtype=np.int64)
     row_of[order] = np.arange(n)
-    piece_row, delay_row, work_row = np.split(row_of, [piece_count, first_work])
+    segment_row, delay_row, op_row = np.split(row_of, [segment_count, first_op])
 
-    names, name_ids = _names(recording, works, pieces, delays, edges.is_wait, delayed)
-    lane_names = [*thread_names(recording), *works.lane_names]
-    is_job = np.arange(work_count) >= works.device_count
-    is_unexplained = delays.length_ns[delayed] > UNEXPLAINED_NS
-    lengths = np.where(edges.is_wait, 0, pieces.end_ns - pieces.start_ns)
-    work_lane = np.where(works.lane >= 0, works.lane + len(recording.threads), NO_LANE)
+    names, name_ids = _names(recording, device_ops, segments, gaps, edges.is_wait, delayed)
+    lane_names = [*thread_names(recording), *device_ops.lane_names]
+    is_job = np.arange(op_count) >= device_ops.device_count
+    is_unexplained = gaps.length_ns[delayed] > UNEXPLAINED_NS
+    lengths = np.where(edges.is_wait, 0, segments.end_ns - segments.start_ns)
+    op_lane = np.where(device_ops.lane >= 0, device_ops.lane + len(recording.threads), NO_LANE)
     columns: dict[str, NDArray[Any]] = {
         "name_ids": name_ids,
         "kinds": np.concatenate(
-            [np.full(first_work, NodeKind.COMP, dtype=np.int8), _work_kinds(recording, works)]
+            [np.full(first_op, NodeKind.COMP, dtype=np.int8), _op_kinds(recording, device_ops)]
         ),
-        "durations_ps": np.concatenate([lengths, delays.length_ns[delayed], works.end_ns - works.start_ns])
+        "durations_ps": np.concatenate(
+            [lengths, gaps.length_ns[delayed], device_ops.end_ns - device_ops.start_ns]
+        )
         * PS_PER_NS,
         "starts_ps": (
             np.concatenate(
                 [
-                    pieces.start_ns,
-                    works.start_ns[delayed] - delays.length_ns[delayed],
-                    works.start_ns,
+                    segments.start_ns,
+                    device_ops.start_ns[delayed] - gaps.length_ns[delayed],
+                    device_ops.start_ns,
                 ]
             )
             - origin_ns
@@ -104,28 +106,28 @@ def make_graph(
         * PS_PER_NS,
         "is_cpu": np.concatenate(
             [
-                np.ones(piece_count, dtype=np.bool_),
-                ((delays.after[delayed] == AFTER_LAUNCH) & ~is_unexplained) | is_job[delayed],
+                np.ones(segment_count, dtype=np.bool_),
+                ((gaps.after[delayed] == AFTER_LAUNCH) & ~is_unexplained) | is_job[delayed],
                 is_job,
             ]
         ),
-        "lanes": np.concatenate([pieces.thread, np.full(len(delayed), NO_LANE), work_lane]).astype(np.int32),
+        "lanes": np.concatenate([segments.thread, np.full(len(delayed), NO_LANE), op_lane]).astype(np.int32),
     }
     # in order of rows; what few rows have is put there
     for name in columns:
         columns[name] = columns[name][order]
     columns["tensor_bytes"] = np.full(n, -1, dtype=np.int64)
     moves = np.flatnonzero(recording.device.kind != KERNEL)
-    columns["tensor_bytes"][work_row[moves]] = recording.device.size_bytes[moves]
-    group_names, dtypes, attributes = _put_communications(columns, communications, work_row)
-    rows_of = piece_row, delay_row, work_row
-    children, parents = _edges(works, pieces, launchers, delays, edges, delayed, *rows_of)
-    number = segment_numbers(pieces)
-    function_id, segment = (np.full(n, -1, dtype=np.int64) for _ in range(2))
-    begins = np.flatnonzero((pieces.event != GAP) & (number == 0))
-    function_id[piece_row[begins]] = recording.host.function_id[pieces.event[begins]]
+    columns["tensor_bytes"][op_row[moves]] = recording.device.size_bytes[moves]
+    group_names, dtypes, attributes = _put_communications(columns, communications, op_row)
+    rows_of = segment_row, delay_row, op_row
+    children, parents = _edges(device_ops, segments, launchers, gaps, edges, delayed, *rows_of)
+    number = segment_numbers(segments)
+    function_id, part = (np.full(n, -1, dtype=np.int64) for _ in range(2))
+    begins = np.flatnonzero((segments.event != GAP) & (number == 0))
+    function_id[segment_row[begins]] = recording.host.function_id[segments.event[begins]]
     goes_on = np.flatnonzero(number > 0)
-    segment[piece_row[goes_on]] = number[goes_on]
+    part[segment_row[goes_on]] = number[goes_on]
     return graph_of_columns(
         rank,
         n,
@@ -138,7 +140,7 @@ def make_graph(
         dtypes=dtypes,
         groups=groups,
         metadata=metadata,
-        attributes=NodeAttributes({"rf_id": narrowed(function_id), "segment": narrowed(segment)}, attributes),
+        attributes=NodeAttributes({"rf_id": narrowed(function_id), "segment": narrowed(part)}, attributes),
     )
 
 
@@ -152,9 +154,9 @@ def thread_names(recording: Recording) -> list[str]:
 
 def _names(
     recording: Recording,
-    works: Works,
-    pieces: Pieces,
-    delays: Delays,
+    device_ops: DeviceOps,
+    segments: HostSegments,
+    gaps: LaunchGaps,
     is_wait: NDArray[np.bool_],
     delayed: Ints,
 ) -> tuple[tuple[str, ...], Ints]:
@@ -162,18 +164,18 @@ def _names(
     table = StringTable()
     recorded = np.array([table(name) for name in recording.names], dtype=np.int64)
     host_ids = np.where(is_wait, table("host wait"), table("host gap"))
-    is_event = pieces.event != GAP
+    is_event = segments.event != GAP
     if is_event.any():
-        host_ids[is_event] = recorded[recording.host.name_id[pieces.event[is_event]]]
-    after = delays.after[delayed]
+        host_ids[is_event] = recorded[recording.host.name_id[segments.event[is_event]]]
+    after = gaps.after[delayed]
     delay_ids = np.full(len(delayed), table("stream latency"), dtype=np.int64)
     delay_ids[after == AFTER_LAUNCH] = table("launch latency")
-    delay_ids[(after == AFTER_LAUNCH) & (delays.length_ns[delayed] > UNEXPLAINED_NS)] = table(
+    delay_ids[(after == AFTER_LAUNCH) & (gaps.length_ns[delayed] > UNEXPLAINED_NS)] = table(
         "unexplained delay"
     )
     delay_ids[after == AFTER_NOTHING] = table("unrecorded launch")
-    delay_ids[delayed >= works.device_count] = table("worker latency")
-    job_ids = np.array([table(job.name) for job in works.jobs], dtype=np.int64)
+    delay_ids[delayed >= device_ops.device_count] = table("worker latency")
+    job_ids = np.array([table(job.name) for job in device_ops.jobs], dtype=np.int64)
     device_ids = recorded[recording.device.name_id] if len(recording.device) else np.zeros(0, dtype=np.int64)
     ids = np.concatenate([host_ids, delay_ids, device_ids, job_ids])
     names = table.names()
@@ -183,8 +185,8 @@ def _names(
     return tuple(names[k] for k in used.tolist()), number[ids]
 
 
-def _work_kinds(recording: Recording, works: Works) -> NDArray[np.int8]:
-    kinds = np.full(len(works), NodeKind.COMP, dtype=np.int8)
+def _op_kinds(recording: Recording, device_ops: DeviceOps) -> NDArray[np.int8]:
+    kinds = np.full(len(device_ops), NodeKind.COMP, dtype=np.int8)
     device = recording.device
     # what leaves the device is loaded from it; copies to it, on it, and memsets store there
     leaves = np.array(["DtoH" in name for name in recording.names], dtype=np.bool_)
@@ -196,11 +198,11 @@ def _work_kinds(recording: Recording, works: Works) -> NDArray[np.int8]:
 
 
 def _put_communications(
-    columns: dict[str, NDArray[Any]], communications: dict[int, Communication], work_row: Ints
+    columns: dict[str, NDArray[Any]], communications: dict[int, Communication], op_row: Ints
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[int, dict[str, Any]]]:
     """Fill the columns of communication: names of groups and data types, and further attributes by row."""
     groups, dtypes = StringTable(), StringTable()
-    rows = work_row[list(communications)].tolist()
+    rows = op_row[list(communications)].tolist()
     attributes: dict[int, dict[str, Any]] = {}
     values = []
     for row, known in zip(rows, communications.values(), strict=True):
@@ -222,37 +224,37 @@ def _put_communications(
 
 
 def _edges(
-    works: Works,
-    pieces: Pieces,
+    device_ops: DeviceOps,
+    segments: HostSegments,
     launchers: Ints,
-    delays: Delays,
+    gaps: LaunchGaps,
     edges: HostEdges,
     delayed: Ints,
-    piece_row: Ints,
+    segment_row: Ints,
     delay_row: Ints,
-    work_row: Ints,
+    op_row: Ints,
 ) -> tuple[Ints, Ints]:
     """Children and parents, by row."""
-    follows = np.flatnonzero(pieces.thread[1:] == pieces.thread[:-1])
-    after = delays.after[delayed]
+    follows = np.flatnonzero(segments.thread[1:] == segments.thread[:-1])
+    after = gaps.after[delayed]
     is_launched, is_queued = after == AFTER_LAUNCH, after >= 0
     launched = np.flatnonzero(launchers >= 0)
     pairs = [
-        (piece_row[follows + 1], piece_row[follows]),
-        (piece_row[edges.work_waiter], work_row[edges.work]),
-        (piece_row[edges.source_waiter], piece_row[edges.source]),
-        (delay_row[is_launched], piece_row[launchers[delayed[is_launched]]]),
-        (delay_row[is_queued], work_row[after[is_queued]]),
-        (work_row[works.edge_work], work_row[works.edge_source]),
-        (work_row[launched], piece_row[launchers[launched]]),
-        (work_row[delayed], delay_row),
+        (segment_row[follows + 1], segment_row[follows]),
+        (segment_row[edges.op_waiter], op_row[edges.op]),
+        (segment_row[edges.source_waiter], segment_row[edges.source]),
+        (delay_row[is_launched], segment_row[launchers[delayed[is_launched]]]),
+        (delay_row[is_queued], op_row[after[is_queued]]),
+        (op_row[device_ops.edge_waiter], op_row[device_ops.edge_source]),
+        (op_row[launched], segment_row[launchers[launched]]),
+        (op_row[delayed], delay_row),
     ]
     return np.concatenate([c for c, _ in pairs]), np.concatenate([p for _, p in pairs])
 
 
-def resumed_pieces(pieces: Pieces, thread: int, begin_ns: int, end_ns: int) -> tuple[int, int, int]:
-    """The pieces of a thread inside [begin_ns, end_ns), as a range, and the first after them, -1 for none."""
-    low, high = pieces.bounds(thread)
-    first = low + int(np.searchsorted(pieces.start_ns[low:high], begin_ns))
-    last = low + int(np.searchsorted(pieces.end_ns[low:high], end_ns, side="right"))
-    return first, last, piece_from(pieces, thread, end_ns)
+def resumed_segments(segments: HostSegments, thread: int, begin_ns: int, end_ns: int) -> tuple[int, int, int]:
+    """Range of the segments of a thread inside [begin_ns, end_ns), and the first after them, -1 for none."""
+    low, high = segments.bounds(thread)
+    first = low + int(np.searchsorted(segments.start_ns[low:high], begin_ns))
+    last = low + int(np.searchsorted(segments.end_ns[low:high], end_ns, side="right"))
+    return first, last, segment_from(segments, thread, end_ns)

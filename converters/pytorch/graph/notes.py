@@ -1,4 +1,4 @@
-"""What was assumed or not understood in a conversion, counted, for people."""
+"""Notes for people: counts of what a conversion assumed or didn't understand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from chakrasim.converters.pytorch.communication.describe import Communication
 from chakrasim.converters.pytorch.communication.gloo import JobGroups
 from chakrasim.converters.pytorch.communication.groups import Groups
-from chakrasim.converters.pytorch.device.device_ops import Works
-from chakrasim.converters.pytorch.device.launch_gaps import AFTER_NOTHING, UNEXPLAINED_NS, Delays
+from chakrasim.converters.pytorch.device.device_ops import DeviceOps
+from chakrasim.converters.pytorch.device.launch_gaps import AFTER_NOTHING, UNEXPLAINED_NS, LaunchGaps
 from chakrasim.converters.pytorch.read.kineto import Recording
 from chakrasim.converters.pytorch.read.spellings import may_communicate
 from chakrasim.traces.graph import CommKind
@@ -59,43 +59,44 @@ def custom_kernel_notes(recording: Recording, communications: Mapping[int, Commu
     ]
 
 
-def device_notes(works: Works, delays: Delays, counts: Mapping[str, int]) -> list[str]:
+def device_notes(device_ops: DeviceOps, gaps: LaunchGaps, counts: Mapping[str, int]) -> list[str]:
     """About launches, starts and order on the device."""
     notes = []
-    is_device = np.arange(len(works)) < works.device_count
-    orphans = int(np.count_nonzero(is_device & (works.launch < 0)))
+    is_device = np.arange(len(device_ops)) < device_ops.device_count
+    orphans = int(np.count_nonzero(is_device & (device_ops.launch < 0)))
     if orphans:
-        notes.append(f"{orphans} of {works.device_count} device operations have no recorded launch")
-    has_cause = np.array(delays.after, dtype=np.int64) != AFTER_NOTHING
-    late = is_device & has_cause & (delays.length_ns > UNEXPLAINED_NS)
+        notes.append(f"{orphans} of {device_ops.device_count} device operations have no recorded launch")
+    has_cause = np.array(gaps.after, dtype=np.int64) != AFTER_NOTHING
+    late = is_device & has_cause & (gaps.length_ns > UNEXPLAINED_NS)
     if late.any():
-        total_ps = int(delays.length_ns[late].sum()) * PS_PER_NS
+        total_ps = int(gaps.length_ns[late].sum()) * PS_PER_NS
         notes.append(
             f"{int(late.sum())} device operations start over 50 us later than anything recorded explains, "
             f"{format_time(total_ps)} in all"
         )
-    if works.partial_overlaps:
+    if device_ops.partial_overlaps:
         notes.append(
-            f"{works.partial_overlaps} device operations overlap the one before on their stream; "
+            f"{device_ops.partial_overlaps} device operations overlap the one before on their stream; "
             "they start when it ends"
         )
     dropped = counts.get("contradicted event waits", 0)
     if dropped:
-        notes.append(f"{dropped} event waits dropped: the work they seem to wait for ended later")
+        notes.append(f"{dropped} event waits dropped: what they seem to wait for ended later")
     return notes
 
 
-def gloo_notes(works: Works, job_groups: JobGroups, missed_waits: int) -> list[str]:
+def gloo_notes(device_ops: DeviceOps, job_groups: JobGroups, missed_waits: int) -> list[str]:
     """About gloo's jobs."""
     notes = []
     if missed_waits:
         notes.append(f"{missed_waits} blocking gloo operations end where no wait was recorded")
-    if works.jobs and not job_groups.is_certain:
+    if device_ops.jobs and not job_groups.is_certain:
         notes.append(
             "gloo records no process groups and the trace leaves several ways to assign them; "
             "the first that fits was taken"
         )
-    orphans = int(np.count_nonzero(works.launch[works.device_count :] < 0))
+    orphans = int(np.count_nonzero(device_ops.launch[device_ops.device_count :] < 0))
     if orphans:
-        notes.append(f"{orphans} of {len(works.jobs)} gloo jobs have no recorded operator that issued them")
+        jobs = len(device_ops.jobs)
+        notes.append(f"{orphans} of {jobs} gloo jobs have no recorded operator that issued them")
     return notes

@@ -1,4 +1,4 @@
-"""Which event of a thread stands in which, by their starts and ends alone."""
+"""Nesting of a thread's events, from their starts and ends alone."""
 
 from __future__ import annotations
 

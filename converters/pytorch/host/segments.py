@@ -1,7 +1,7 @@
-"""Host threads as lines of pieces: whose time each moment of a thread is.
+"""Host threads as segments of time, each spent in one operator, in one runtime call or between them.
 
 Operators and calls nest. A moment belongs to the innermost one that is open; where none is, the thread is
-in a gap, which is host time too (Python, the framework, waiting). Pieces tile a thread without holes from
+in a gap, which is host time too (Python, the framework, waiting). Segments tile a thread without holes from
 the trace's origin to its last event, so a replay that runs them one after another takes as long as the
 recording did. They are cut further where something else depends on a moment inside, such as a kernel that
 started before its launch call returned, or a wait that ended.
@@ -21,7 +21,7 @@ GAP = -1
 
 
 @dataclass
-class Pieces:
+class HostSegments:
     """Stretches of host time, by thread and then by time. Columns of length n."""
 
     thread: Ints
@@ -36,15 +36,25 @@ class Pieces:
         return len(self.thread)
 
     def bounds(self, thread: int) -> tuple[int, int]:
-        """First piece of a thread, and one past its last."""
+        """First segment of a thread, and one past its last."""
         low, high = np.searchsorted(self.thread, [thread, thread + 1])
         return int(low), int(high)
 
 
-def lay_out(host: HostEvents, is_used: NDArray[np.bool_], threads: int, origin_ns: int) -> Pieces:
-    """Flatten nested operators and calls into pieces. Rows where `is_used` is False are left out.
+@dataclass(frozen=True)
+class ThreadWait:
+    """A stretch in which `thread` only waits, for the segment of thread `source` that ends with it."""
 
-    Every event keeps at least one piece, of no length if need be. O(n log n).
+    thread: int
+    begin_ns: int
+    end_ns: int
+    source: int
+
+
+def lay_out(host: HostEvents, is_used: NDArray[np.bool_], threads: int, origin_ns: int) -> HostSegments:
+    """Flatten nested operators and calls into segments. Rows where `is_used` is False are left out.
+
+    Every event keeps at least one segment, of no length if need be. O(n log n).
     """
     order = np.lexsort((np.arange(len(host)), -host.end_ns, host.start_ns, host.thread))
     rows = order[is_used[order]]
@@ -73,64 +83,64 @@ def lay_out(host: HostEvents, is_used: NDArray[np.bool_], threads: int, origin_n
     is_kept |= ~is_open & ~has_piece[event]
     owner = owner[is_kept]
     of_event = np.where(owner >= 0, rows[owner] if n else owner, GAP)
-    return Pieces(thread[event[is_kept]], begin[is_kept], time[is_kept], of_event, is_leaf)
+    return HostSegments(thread[event[is_kept]], begin[is_kept], time[is_kept], of_event, is_leaf)
 
 
-def cut(pieces: Pieces, threads: Ints, times_ns: Ints) -> Pieces:
-    """Cut the pieces of `threads` at `times_ns`; times on a border or outside change nothing."""
+def cut(segments: HostSegments, threads: Ints, times_ns: Ints) -> HostSegments:
+    """Cut the segments of `threads` at `times_ns`; times on a border or outside change nothing."""
     found: list[NDArray[np.int64]] = []
     cuts: list[NDArray[np.int64]] = []
     for thread in np.unique(threads).tolist():
         times = np.unique(times_ns[threads == thread])
-        low, high = pieces.bounds(thread)
-        at = low + np.searchsorted(pieces.end_ns[low:high], times, side="right")
+        low, high = segments.bounds(thread)
+        at = low + np.searchsorted(segments.end_ns[low:high], times, side="right")
         inside = at < high
         at, times = at[inside], times[inside]
-        inside = pieces.start_ns[at] < times
+        inside = segments.start_ns[at] < times
         found.append(at[inside])
         cuts.append(times[inside])
     if not found:
-        return pieces
-    source = np.concatenate([np.arange(len(pieces)), *found])
-    start = np.concatenate([pieces.start_ns, *cuts])
+        return segments
+    source = np.concatenate([np.arange(len(segments)), *found])
+    start = np.concatenate([segments.start_ns, *cuts])
     order = np.lexsort((start, source))
     source, start = source[order], start[order]
-    end = pieces.end_ns[source]
+    end = segments.end_ns[source]
     goes_on = source[1:] == source[:-1]
     end[:-1][goes_on] = start[1:][goes_on]
-    return Pieces(pieces.thread[source], start, end, pieces.event[source], pieces.is_leaf)
+    return HostSegments(segments.thread[source], start, end, segments.event[source], segments.is_leaf)
 
 
-def segment_numbers(pieces: Pieces) -> Ints:
-    """For each piece, how many pieces of the same event come before it; 0 for gaps."""
-    order = np.argsort(pieces.event, kind="stable")
-    event = pieces.event[order]
+def segment_numbers(segments: HostSegments) -> Ints:
+    """Number of each segment within its event, from 0; 0 for gaps."""
+    order = np.argsort(segments.event, kind="stable")
+    event = segments.event[order]
     begins = np.ones(len(event), dtype=np.bool_)
     begins[1:] = event[1:] != event[:-1]
     first = np.maximum.accumulate(np.where(begins, np.arange(len(event)), 0))
     numbers = np.empty(len(event), dtype=np.int64)
     numbers[order] = np.arange(len(event)) - first
-    numbers[pieces.event == GAP] = 0
+    numbers[segments.event == GAP] = 0
     return numbers
 
 
-def piece_that_ends(pieces: Pieces, host: HostEvents, events: Ints, times_ns: Ints) -> Ints:
-    """For each event, its piece that ends at the given time: the one that a launch at that time comes from.
+def segment_that_ends(segments: HostSegments, host: HostEvents, events: Ints, times_ns: Ints) -> Ints:
+    """The segment of each event that ends at the given time: the one that a launch at that time comes from.
 
-    A time at or before the event's start gives the piece before it, -1 if there is none; a time after its end
-    gives its last piece.
+    A time at or before the event's start gives the segment before it, -1 if there is none; a time after its
+    end gives its last segment.
     """
     first = np.full(len(host), -1, dtype=np.int64)
     last = np.full(len(host), -1, dtype=np.int64)
-    rows = np.flatnonzero(pieces.event != GAP)
-    first[pieces.event[rows[::-1]]] = rows[::-1]
-    last[pieces.event[rows]] = rows
+    rows = np.flatnonzero(segments.event != GAP)
+    first[segments.event[rows[::-1]]] = rows[::-1]
+    last[segments.event[rows]] = rows
     result = np.empty(len(events), dtype=np.int64)
     threads = host.thread[events]
     for thread in np.unique(threads).tolist():
-        low, high = pieces.bounds(thread)
+        low, high = segments.bounds(thread)
         chosen = threads == thread
-        at = low + np.searchsorted(pieces.end_ns[low:high], times_ns[chosen], side="right") - 1
+        at = low + np.searchsorted(segments.end_ns[low:high], times_ns[chosen], side="right") - 1
         event = events[chosen]
         at = np.clip(at, first[event], last[event])
         is_before = (times_ns[chosen] <= host.start_ns[event]) & (host.end_ns[event] > host.start_ns[event])
@@ -139,8 +149,8 @@ def piece_that_ends(pieces: Pieces, host: HostEvents, events: Ints, times_ns: In
     return result
 
 
-def piece_from(pieces: Pieces, thread: int, time_ns: int) -> int:
-    """The first piece of a thread that starts at or after a time, -1 if the thread has ended by then."""
-    low, high = pieces.bounds(thread)
-    at = low + int(np.searchsorted(pieces.start_ns[low:high], time_ns, side="left"))
+def segment_from(segments: HostSegments, thread: int, time_ns: int) -> int:
+    """The first segment of a thread that starts at or after a time, -1 if the thread has ended by then."""
+    low, high = segments.bounds(thread)
+    at = low + int(np.searchsorted(segments.start_ns[low:high], time_ns, side="left"))
     return at if at < high else -1

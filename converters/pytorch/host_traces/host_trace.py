@@ -20,7 +20,7 @@ from chakrasim.traces.errors import TraceError
 
 Ints = NDArray[np.int64]
 
-_COLUMNS = ("rf_id", "fw_parent", "seq_id", "scope", "tid", "fw_tid")
+_COLUMNS = ("rf_id", "seq_id", "scope", "tid")
 _FLAT = {
     "inputs": ("inputs", "input_shapes", "input_types"),
     "outputs": ("outputs", "output_shapes", "output_types"),
@@ -50,7 +50,6 @@ class HostTrace:
     names: list[str]
     rf_id: Ints
     """PyTorch's record-function id; 0 where there is none."""
-    fw_parent: Ints
     """Id of the forward node of an autograd thread's node, 0 for none."""
     seq_id: Ints
     """Autograd's sequence number, -1 for none: a forward operator and its backward share it."""
@@ -58,7 +57,6 @@ class HostTrace:
     """PyTorch's RecordScope: 0 function, 1 backward, 7 user annotation."""
     tid: Ints
     """The thread, numbered from 1 in order of appearance."""
-    fw_tid: Ints
     nodes: list[dict[str, Any]]
     """As recorded."""
 
@@ -142,7 +140,7 @@ def _from_document(path: Path, document: Any) -> HostTrace:
 
 
 def _row(path: Path, schema: str, number: int, node: Any) -> tuple[Any, ...]:
-    """(id, parent, the six of `_COLUMNS`, name)"""
+    """(id, parent, those of `_COLUMNS`, name)"""
     try:
         caller = node["ctrl_deps"] if "ctrl_deps" in node else node["parent"]
         attrs = node.get("attrs")

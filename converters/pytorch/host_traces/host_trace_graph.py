@@ -40,7 +40,7 @@ from chakrasim.traces.workload import Workload
 _ANNOTATION_SCOPE = 7
 _NO_WORK = ("autograd::", "torch::", "c10d", "_c10d")
 """Beginnings of operators whose work others do, or no one."""
-_DEEPEST = 6
+_MAX_CALLS = 6
 """Operators of a communication that call each other, at most."""
 _CALLS_ONLY = re.compile(r"\w*Backward\d+$|detach_?$|Optimizer\.|#")
 """Names without a namespace that do no work themselves: Autograd's own nodes, views, annotations."""
@@ -279,7 +279,7 @@ def _sequence(trace: HostTrace, row: int) -> str:
 def _describe(trace: HostTrace, row: int, callers: _Callers, groups: Groups) -> Communication:
     around: list[Source] = []
     caller = row
-    while caller >= 0 and len(around) < _DEEPEST:
+    while caller >= 0 and len(around) < _MAX_CALLS:
         name = trace.names[caller]
         if name == RECORD or signature_of(name) is not None:
             around.append(Source(name, arguments_of(trace, caller)))

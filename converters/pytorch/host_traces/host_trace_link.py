@@ -17,12 +17,12 @@ from chakrasim.converters.pytorch.host_traces.host_trace import HostTrace
 from chakrasim.converters.pytorch.read.kineto import Ints, Recording
 from chakrasim.traces.errors import TraceError
 
-LEAST_SHARE = 0.8
+MIN_SHARE = 0.8
 """Two traces of one run agree nearly everywhere: by order all 5,337 operators of a Megatron step do. Of two
 runs of one program that differ in length less than this part stands in both."""
-_WINDOW = 64
+_MAX_SKIPPED = 64
 """How many operators that only one side has are skipped at most, to find the next in common."""
-_RUN = 3
+_MIN_RUN = 3
 """Names that have to agree in a row for that."""
 
 _KEYS = {
@@ -63,7 +63,7 @@ class Link:
 def link_host_trace(recording: Recording, trace: HostTrace) -> Link:
     """Link two traces of one rank. O(n log n).
 
-    Raises TraceError if less than `LEAST_SHARE` of their operators are the same ones: they are of two runs.
+    Raises TraceError if less than `MIN_SHARE` of their operators are the same ones: they are of two runs.
     """
     host = recording.host
     is_operator = ~host.is_call
@@ -73,10 +73,10 @@ def link_host_trace(recording: Recording, trace: HostTrace) -> Link:
     else:
         link = _by_order(recording, trace)
         what = "operators are the same on both sides"
-    if link.share < LEAST_SHARE:
+    if link.share < MIN_SHARE:
         raise TraceError(
             f"{trace.source}: doesn't belong to {recording.source}: {100 * link.share:.0f} % of their "
-            f"{what}, {100 * LEAST_SHARE:.0f} % have to; to go without it, take the host trace away"
+            f"{what}, {100 * MIN_SHARE:.0f} % have to; to go without it, take the host trace away"
         )
     return link
 
@@ -134,7 +134,7 @@ def align(first: list[str], second: list[str]) -> list[tuple[int, int]]:
     """Pairs of positions with equal names, both ascending; what only one side has is skipped.
 
     Where the sides part, the nearest place at which some names in a row agree again is taken. O(n) while they
-    agree, O(`_WINDOW`^2) where they part.
+    agree, O(`_MAX_SKIPPED`^2) where they part.
 
     >>> align(["a", "b", "c", "d"], ["b", "c", "d", "e"])
     [(1, 0), (2, 1), (3, 2)]
@@ -156,10 +156,10 @@ def align(first: list[str], second: list[str]) -> list[tuple[int, int]]:
 
 def _resume(first: list[str], second: list[str], i: int, j: int) -> tuple[int, int] | None:
     """How far to go on either side, the least in all, until the names agree again."""
-    for total in range(1, _WINDOW):
+    for total in range(1, _MAX_SKIPPED):
         for a in range(total + 1):
             b = total - a
-            run = min(_RUN, len(first) - i - a, len(second) - j - b)
+            run = min(_MIN_RUN, len(first) - i - a, len(second) - j - b)
             if run > 0 and first[i + a : i + a + run] == second[j + b : j + b + run]:
                 return a, b
     return None

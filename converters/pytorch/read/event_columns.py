@@ -21,7 +21,7 @@ from chakrasim.traces.errors import TraceError
 STEP = "ProfilerStep"
 
 
-class Collected:
+class EventColumns:
     """The columns of a recording while its events are read, batch by batch."""
 
     def __init__(self, source: str, describes: Callable[[str], bool]) -> None:
@@ -113,7 +113,7 @@ class Collected:
             return
         apart = np.abs(starts - int(np.median(starts)))
         worst = int(apart.argmax())
-        if apart[worst] > _LONGEST_NS:
+        if apart[worst] > _MAX_SPAN_NS:
             raise TraceError(
                 f"{self.source}: an event ({str(list(self.names)[name_ids[worst]])!r}) starts at "
                 f"{starts[worst] / 1000:.0f} us, {apart[worst] / 1e9:,.0f} s from the middle of all; "
@@ -139,7 +139,7 @@ class Collected:
             annotation = Annotation(name, thread, start, end, arguments)
             kind = steps if name.startswith(STEP) else annotations if describes else phases
             kind.append(annotation)
-        longest = (a for a in (*steps, *phases) if a.end_ns - a.start_ns > _LONGEST_NS)
+        longest = (a for a in (*steps, *phases) if a.end_ns - a.start_ns > _MAX_SPAN_NS)
         if (damaged := next(longest, None)) is not None:
             seconds = (damaged.end_ns - damaged.start_ns) / 1e9
             raise TraceError(
@@ -180,7 +180,7 @@ class Table:
         self.is_whole_us = True
         self.parts: list[tuple[Ints, ...]] = []
 
-    def end_batch(self, collected: Collected) -> None:
+    def end_batch(self, collected: EventColumns) -> None:
         """Turn the batch into columns. Raises TraceError for impossible times."""
         if not self.batch:
             return
@@ -211,7 +211,7 @@ class Table:
         self.parts.append(columns)
         self.done += len(start)
 
-    def _named(self, collected: Collected, columns: list[tuple[Any, ...]], row: int) -> str:
+    def _named(self, collected: EventColumns, columns: list[tuple[Any, ...]], row: int) -> str:
         if "name_id" not in self.names:
             return ""
         name_id = columns[self.names.index("name_id")][row]
@@ -228,9 +228,9 @@ class Table:
         return start, end, dict(zip(self.names, columns, strict=True))
 
 
-_LONGEST_NS = 10**15
+_MAX_SPAN_NS = 10**15
 """No recording lasts longer than this: eleven days."""
-_LATEST_US = 2.0**52
+_MAX_TIME_US = 2.0**52
 """Nothing is recorded after this: the year 2112, counted from 1970."""
 
 
@@ -240,12 +240,12 @@ def nanoseconds(microseconds: tuple[Any, ...]) -> Ints:
     if values.ndim != 1:
         raise ValueError
     if values.dtype.kind in "iu":
-        if len(values) and not (values.min() > -_LATEST_US and values.max() < _LATEST_US):
+        if len(values) and not (values.min() > -_MAX_TIME_US and values.max() < _MAX_TIME_US):
             raise ValueError
         whole_ns: Ints = values.astype(np.int64) * 1000
         return whole_ns
     floats: NDArray[np.float64] = values.astype(np.float64)  # text becomes numbers, anything else raises
-    if not (np.abs(floats) < _LATEST_US).all():
+    if not (np.abs(floats) < _MAX_TIME_US).all():
         raise ValueError
     whole_us = np.floor(floats)
     fraction_ns: Ints = np.rint((floats - whole_us) * 1000).astype(np.int64)
@@ -254,7 +254,7 @@ def nanoseconds(microseconds: tuple[Any, ...]) -> Ints:
 
 def _is_time(ts: Any, dur: Any) -> bool:
     try:
-        return abs(float(ts)) < _LATEST_US and abs(float(dur)) < _LATEST_US
+        return abs(float(ts)) < _MAX_TIME_US and abs(float(dur)) < _MAX_TIME_US
     except (TypeError, ValueError, OverflowError):
         return False
 

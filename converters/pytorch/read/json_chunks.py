@@ -22,11 +22,11 @@ import orjson
 from chakrasim.traces.errors import TraceError
 
 
-class BrokenPiece(TraceError):
+class BrokenChunk(TraceError):
     """A part of the events isn't JSON. The whole file may be, if its events end before its last megabyte."""
 
 
-PIECE_BYTES = 200_000
+CHUNK_BYTES = 200_000
 """The objects of a piece fit the processor's cache: with 16 MB reading took a third longer."""
 NEVER_CUT = 2**62
 _BORDER = re.compile(rb"\}\s*,(?=\s*\{)")
@@ -35,7 +35,7 @@ _TAIL_BYTES = 1_000_000
 """The events' list is taken to end in the last so many bytes."""
 _LAST_EVENT = re.compile(rb"\}\s*\](?=\s*(?:\}\s*\Z|,\s*\"))")
 _CLOSE_BORDERS = 8
-_MOST_TRIED = 100
+_MAX_TRIED = 100
 """Ends of lists of objects that are tried for the events' own."""
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -73,32 +73,32 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def read_document(path: Path, piece_bytes: int = PIECE_BYTES) -> tuple[dict[str, Any], Iterator[list[Any]]]:
+def read_document(path: Path, chunk_bytes: int = CHUNK_BYTES) -> tuple[dict[str, Any], Iterator[list[Any]]]:
     """Everything but the events, and the events in batches.
 
     Raises TraceError, from the iterator too, for what isn't the JSON of a profiler trace.
     """
     data = read_bytes(path)
-    opening = _EVENTS.search(data, 0, 1_000_000) if len(data) > 2 * piece_bytes else None
+    opening = _EVENTS.search(data, 0, 1_000_000) if len(data) > 2 * chunk_bytes else None
     if opening is None:
         return _read_whole(path, data)
     head = data[: opening.end()]
     ends = _LAST_EVENT.finditer(data, max(opening.end(), len(data) - _TAIL_BYTES))
-    for match in islice(ends, _MOST_TRIED):
+    for match in islice(ends, _MAX_TRIED):
         closing = match.end() - 1
         try:
             document = orjson.loads(head + data[closing:])
         except orjson.JSONDecodeError:
             continue  # a list of objects inside an event
         header = {key: value for key, value in document.items() if key != "traceEvents"}
-        return header, _pieces(path, data, opening.end(), closing, piece_bytes)
+        return header, _chunks(path, data, opening.end(), closing, chunk_bytes)
     return _read_whole(path, data)  # the file is cut off, or of another form: the whole tells which
 
 
-def _pieces(path: Path, data: bytes, begin: int, end: int, piece_bytes: int) -> Iterator[list[Any]]:
+def _chunks(path: Path, data: bytes, begin: int, end: int, chunk_bytes: int) -> Iterator[list[Any]]:
     start = begin
     while start < end:
-        stop = min(start + piece_bytes, end)
+        stop = min(start + chunk_bytes, end)
         for attempt in count():
             # of a long list inside an event not every border is tried
             further = 0 if attempt < _CLOSE_BORDERS else 1_000 << min(attempt - _CLOSE_BORDERS, 40)
@@ -109,7 +109,7 @@ def _pieces(path: Path, data: bytes, begin: int, end: int, piece_bytes: int) -> 
                 break
             except orjson.JSONDecodeError as error:
                 if border is None:
-                    raise BrokenPiece(_broken(path, error, start)) from None
+                    raise BrokenChunk(_broken(path, error, start)) from None
         yield events
         start = border.end() if border else end
 

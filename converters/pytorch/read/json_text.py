@@ -10,7 +10,7 @@ from typing import Any
 
 NEEDS_MORE, BAD = -1, -2
 """In place of a position in the text: it ends before, or isn't as expected."""
-_MOST_DEPTH = 60
+_MAX_DEPTH = 60
 
 HELPERS = ("space", "plain_end", "string_end", "number_end", "literal_end", "skip")
 """All functions, callees first."""
@@ -132,7 +132,7 @@ def skip(text: Any, at: int, end: int) -> int:
                 return at
         elif mark == 91 or mark == 123:
             depth += 1
-            if depth > _MOST_DEPTH:
+            if depth > _MAX_DEPTH:
                 return BAD
             objects = objects << 1 | (1 if mark == 123 else 0)
             at = space(text, at + 1, end)

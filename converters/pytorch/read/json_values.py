@@ -12,7 +12,7 @@ from chakrasim.converters.pytorch.read.json_text import BAD
 BIG, MINUS = 1, 2
 """Flags of a whole number: an unsigned -1 of 64 bits, or of 32."""
 _UNSIGNED_NONE = np.frombuffer(b"18446744073709551615", dtype=np.uint8)
-_LATEST_US = 2**52
+_MAX_TIME_US = 2**52
 
 HELPERS = ("word_code", "whole_number", "nearest_double", "time_ns", "intern")
 """All functions, callees first."""
@@ -94,10 +94,10 @@ def time_ns(text: Any, begin: int, end: int) -> tuple[int, int]:
         else:
             return 0, BAD
     if decimals < 0:
-        if end - at > 18 or mantissa >= _LATEST_US:
+        if end - at > 18 or mantissa >= _MAX_TIME_US:
             return 0, BAD
         return (-mantissa if is_negative else mantissa) * 1000, 0
-    if mantissa // power >= _LATEST_US:
+    if mantissa // power >= _MAX_TIME_US:
         return 0, BAD
     if mantissa < 1 << 53:
         value = float(mantissa) / float(power)  # both exact, so that this is what strtod gives

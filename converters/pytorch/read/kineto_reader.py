@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from chakrasim.converters.pytorch.read.event_columns import Collected, whole
+from chakrasim.converters.pytorch.read.event_columns import EventColumns, whole
 from chakrasim.converters.pytorch.read.json_chunks import (
+    CHUNK_BYTES,
     NEVER_CUT,
-    PIECE_BYTES,
-    BrokenPiece,
+    BrokenChunk,
     collector_paused,
     read_document,
 )
@@ -44,13 +44,13 @@ def read_recording(
     """
     with collector_paused():
         if pays([path]) if is_scanned is None else is_scanned:
-            collected = Collected(str(path), describes)
+            collected = EventColumns(str(path), describes)
             header = scan_file(path, collected)
             if header is not None:
                 return collected.finish(header)
         try:
-            return _read(path, PIECE_BYTES, describes)
-        except BrokenPiece:
+            return _read(path, CHUNK_BYTES, describes)
+        except BrokenChunk:
             return _read(path, NEVER_CUT, describes)
 
 
@@ -82,15 +82,15 @@ def read_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, piece_bytes: int, describes: Callable[[str], bool]) -> Recording:
-    header, pieces = read_document(path, piece_bytes)
-    collected = Collected(str(path), describes)
-    for events in pieces:
+def _read(path: Path, chunk_bytes: int, describes: Callable[[str], bool]) -> Recording:
+    header, chunks = read_document(path, chunk_bytes)
+    collected = EventColumns(str(path), describes)
+    for events in chunks:
         _take(collected, events)
     return collected.finish(header)
 
 
-def _take(collected: Collected, events: Iterable[Any]) -> None:
+def _take(collected: EventColumns, events: Iterable[Any]) -> None:
     """Sort a batch of events into the columns."""
     try:
         _sort(collected, events)
@@ -101,7 +101,7 @@ def _take(collected: Collected, events: Iterable[Any]) -> None:
     collected.end_batch()
 
 
-def _sort(collected: Collected, events: Iterable[Any]) -> None:
+def _sort(collected: EventColumns, events: Iterable[Any]) -> None:
     nothing: dict[str, Any] = {}
     index = collected.count - 1
     names, threads, category_of = collected.names, collected.threads, CATEGORIES.get
@@ -158,13 +158,13 @@ def _sort(collected: Collected, events: Iterable[Any]) -> None:
     collected.count = index + 1
 
 
-def _take_flow(collected: Collected, index: int, event: dict[str, Any]) -> None:
+def _take_flow(collected: EventColumns, index: int, event: dict[str, Any]) -> None:
     thread = collected.threads.setdefault((event.get("pid"), event.get("tid")), len(collected.threads))
     number, is_end = whole(event.get("id")), int(event.get("ph") == "f")
     collected.flows.batch.append((event.get("ts"), 0, thread, number, is_end, index))
 
 
-def _stream(collected: Collected, event: dict[str, Any], arguments: dict[str, Any]) -> int:
+def _stream(collected: EventColumns, event: dict[str, Any], arguments: dict[str, Any]) -> int:
     device = arguments.get("device", event.get("pid"))
     stream = arguments.get("stream")
     if stream is None:  # 2021 traces may say "stream 7" in place of the thread

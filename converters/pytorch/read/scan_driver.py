@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from chakrasim.converters.pytorch.read import json_text, json_values, scan
-from chakrasim.converters.pytorch.read.event_columns import STEP, Collected
+from chakrasim.converters.pytorch.read.event_columns import STEP, EventColumns
 from chakrasim.converters.pytorch.read.json_chunks import GZIP_MAGIC
 from chakrasim.converters.pytorch.read.json_values import BIG, MINUS, Table
 from chakrasim.converters.pytorch.read.kineto import KERNEL
@@ -24,12 +24,12 @@ from chakrasim.traces import jit
 FROM_BYTES = 25_000_000
 """So much text is read by objects as fast as numba is loaded and the same text scanned."""
 FROM_BYTES_LOADED = 2_000_000
-_PIECE_BYTES = 1_000_000
+_CHUNK_BYTES = 1_000_000
 """What is unpacked at once fits the processor's cache."""
 _PACKED_BYTES = 65_536
-_LONGEST_EVENT = 20_000_000
+_MAX_EVENT_BYTES = 20_000_000
 _ROWS = 8192
-_MOST_NAMES, _MOST_KEYS = 65_536, 8192
+_MAX_NAMES, _MAX_KEYS = 65_536, 8192
 _NAME_BYTES, _KEY_BYTES = 16_000_000, 400_000
 _EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
 _LIST = re.compile(rb"\s*\[")
@@ -81,8 +81,8 @@ def compiled() -> Callable[..., int]:
 
 def pays(paths: Iterable[Path]) -> bool:
     """Whether files hold so much text that scanning saves more than it takes to load numba."""
-    least = FROM_BYTES_LOADED if jit.is_loaded() else FROM_BYTES
-    return not jit.is_off() and sum(map(_text_bytes, paths)) >= least
+    threshold = FROM_BYTES_LOADED if jit.is_loaded() else FROM_BYTES
+    return not jit.is_off() and sum(map(_text_bytes, paths)) >= threshold
 
 
 def _text_bytes(path: Path) -> int:
@@ -97,42 +97,42 @@ def _text_bytes(path: Path) -> int:
         return 0
 
 
-def scan_file(path: Path, collected: Collected) -> dict[str, Any] | None:
+def scan_file(path: Path, collected: EventColumns) -> dict[str, Any] | None:
     """Collect a file's events and return everything but them; None for what has to be read by objects.
 
     Then `collected` is of no more use. O(bytes), and no more memory than the columns take.
     """
     run = _Scan(collected, compiled())
     try:
-        return run.read(_ahead(_pieces(path)))
+        return run.read(_ahead(_chunks(path)))
     except (OSError, EOFError, zlib.error, orjson.JSONDecodeError, UnicodeDecodeError, TypeError, _Unusual):
         return None
 
 
-def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The same, each piece being made while the one before it is looked at."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, pieces, b"")
-        while piece := coming.result():
-            coming = pool.submit(next, pieces, b"")
-            yield piece
+        coming = pool.submit(next, chunks, b"")
+        while chunk := coming.result():
+            coming = pool.submit(next, chunks, b"")
+            yield chunk
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _chunks(path: Path) -> Iterator[bytes]:
     """A file's text, unpacked piece by piece."""
     with path.open("rb") as file:
         packed = file.read(_PACKED_BYTES)
         if not packed.startswith(GZIP_MAGIC):
             yield packed
-            while piece := file.read(_PIECE_BYTES):
-                yield piece
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
             return
         unpacker = zlib.decompressobj(wbits=31)
         while packed:
             if unpacker.eof:
                 raise EOFError  # several streams
-            if piece := unpacker.decompress(packed, _PIECE_BYTES):
-                yield piece
+            if chunk := unpacker.decompress(packed, _CHUNK_BYTES):
+                yield chunk
             packed = unpacker.unconsumed_tail or file.read(_PACKED_BYTES)
         if not unpacker.eof or unpacker.unused_data:
             raise EOFError
@@ -141,7 +141,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 class _Scan:
     """One file's scan."""
 
-    def __init__(self, collected: Collected, scan_text: Callable[..., int]) -> None:
+    def __init__(self, collected: EventColumns, scan_text: Callable[..., int]) -> None:
         self.collected = collected
         self.scan_text = scan_text
         self.names: list[int] = []
@@ -159,27 +159,27 @@ class _Scan:
             notes=np.empty((_ROWS, 6), dtype=np.int64),
             flows=np.empty((_ROWS, 4), dtype=np.int64),
             records=np.empty((_ROWS, 2), dtype=np.int64),
-            names=_table(_MOST_NAMES, _NAME_BYTES),
-            threads=_table(_MOST_KEYS, _KEY_BYTES),
-            streams=_table(_MOST_KEYS, _KEY_BYTES),
+            names=_table(_MAX_NAMES, _NAME_BYTES),
+            threads=_table(_MAX_KEYS, _KEY_BYTES),
+            streams=_table(_MAX_KEYS, _KEY_BYTES),
         )
 
-    def read(self, pieces: Iterator[bytes]) -> dict[str, Any] | None:
+    def read(self, chunks: Iterator[bytes]) -> dict[str, Any] | None:
         """Scan a text in pieces, of which the first holds the begin of the events' list."""
         first = b""
-        while len(first) < _PIECE_BYTES and (piece := next(pieces, b"")):
-            first += piece
+        while len(first) < _CHUNK_BYTES and (chunk := next(chunks, b"")):
+            first += chunk
         opening = _LIST.match(first) or (_OBJECT.match(first) and _EVENTS.search(first))
         if not opening:
             return None
         head, text = first[: opening.end()], first[opening.end() :]
         while (status := self._take(text)) != scan.END:
             rest = text[int(self.state.counts[scan.POSITION]) :]
-            piece = next(pieces, b"")
-            if status != scan.MORE or not piece or len(rest) > _LONGEST_EVENT:
+            chunk = next(chunks, b"")
+            if status != scan.MORE or not chunk or len(rest) > _MAX_EVENT_BYTES:
                 return None
-            text = rest + piece
-        tail = b"".join((text[int(self.state.counts[scan.POSITION]) :], *pieces))
+            text = rest + chunk
+        tail = b"".join((text[int(self.state.counts[scan.POSITION]) :], *chunks))
         if not self._is_certain() or _EVENTS.search(tail):
             return None
         document = orjson.loads(head + tail)

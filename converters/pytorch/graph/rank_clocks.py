@@ -1,4 +1,4 @@
-"""When each rank's recording begins, on one clock.
+"""Alignment of the ranks' clocks, and the time at which each rank begins.
 
 A collective ends for all members at nearly the same time, whatever their clocks say: over many of them, the
 median of how far a rank's end lies from the middle of all members' is the error of its clock, unless single
