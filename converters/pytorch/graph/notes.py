@@ -81,7 +81,7 @@ def device_notes(device_ops: DeviceOps, gaps: LaunchGaps, counts: Mapping[str, i
         )
     dropped = counts.get("contradicted event waits", 0)
     if dropped:
-        notes.append(f"{dropped} event waits dropped: what they seem to wait for ended later")
+        notes.append(f"{dropped} event waits dropped: the work they seem to wait for ended later")
     return notes
 
 
