@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.replay.analysis.fidelity import compare, has_recording, replay_as_recorded
-from chakrasim.replay.cli.open_workload import convert_traces, open_workload
+from chakrasim.replay.cli.open_workload import open_workload
 from chakrasim.replay.report.trace.summary import describe_workload
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
@@ -49,7 +50,7 @@ def summary(path: Path) -> str:
 def _lines(path: Path) -> Iterator[str]:
     try:
         if path.is_dir():  # one holds graphs as well, which somebody else made
-            workload = convert_traces(path, partial=True)
+            workload = convert_pytorch(path, partial=True)
         else:
             workload = open_workload(str(path), partial=True, check=False)
     except TraceError as error:

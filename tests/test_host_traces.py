@@ -13,11 +13,11 @@ from host_nodes import CUDA, GROUPS, flat, nested, tensor, write
 from kineto_trace import Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.host_trace import read_host_trace
-from chakrasim.converters.pytorch.kineto_reader import read_recording
-from chakrasim.converters.pytorch.link import align, link_host_trace
+from chakrasim.converters.pytorch.host_traces.host_trace import read_host_trace
+from chakrasim.converters.pytorch.host_traces.host_trace_link import align, link_host_trace
+from chakrasim.converters.pytorch.read.kineto_reader import read_recording
 from chakrasim.replay.cli.main import main
-from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError

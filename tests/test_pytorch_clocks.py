@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.clocks import align_starts
-from chakrasim.replay.machine.load import load_machine
+from chakrasim.converters.pytorch.graph.rank_clocks import align_starts
+from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.edits.parts.start import LATER_START, delay_start, is_start_delay

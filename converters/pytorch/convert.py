@@ -20,17 +20,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chakrasim.converters.pytorch.assemble import assemble
-from chakrasim.converters.pytorch.clocks import align_starts
-from chakrasim.converters.pytorch.custom_kernels import load_kernel_table
-from chakrasim.converters.pytorch.groups import Groups, declarations
-from chakrasim.converters.pytorch.host_only import convert_host_traces
-from chakrasim.converters.pytorch.host_trace import read_host_trace
-from chakrasim.converters.pytorch.kineto import Recording
-from chakrasim.converters.pytorch.kineto_reader import read_all
-from chakrasim.converters.pytorch.link import Link, enrich, link_host_trace
-from chakrasim.converters.pytorch.nodes import thread_names
-from chakrasim.converters.pytorch.sniff import candidates, is_host_trace, is_profiler_file
+from chakrasim.converters.pytorch.communication.custom_kernels import load_kernel_table
+from chakrasim.converters.pytorch.communication.groups import Groups, declarations
+from chakrasim.converters.pytorch.graph.assemble import assemble
+from chakrasim.converters.pytorch.graph.nodes import thread_names
+from chakrasim.converters.pytorch.graph.rank_clocks import align_starts
+from chakrasim.converters.pytorch.host_traces.host_trace import read_host_trace
+from chakrasim.converters.pytorch.host_traces.host_trace_graph import convert_host_traces
+from chakrasim.converters.pytorch.host_traces.host_trace_link import Link, enrich, link_host_trace
+from chakrasim.converters.pytorch.read.kineto import Recording
+from chakrasim.converters.pytorch.read.kineto_reader import read_all
+from chakrasim.converters.pytorch.read.sniff import candidates, is_host_trace, is_profiler_file
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
 from chakrasim.traces.units import PS_PER_NS

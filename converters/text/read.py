@@ -43,7 +43,7 @@ BOTH = "ALLREDUCEALLTOALL"
 """A word that ASTRA-sim reads but can't run."""
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = "forward", "input gradient", "weight gradient"
-MOST_NS = 10**15
+MAX_NS = 10**15
 """More time than one node can take, 11 days."""
 
 
@@ -235,10 +235,10 @@ class _Tokens:
             raise AssertionError from None
 
     def whole(self, what: str, least: int = 0) -> int:
-        """A whole number of `least` up to `MOST_NS`."""
+        """A whole number of `least` up to `MAX_NS`."""
         value = self.integer(what)
-        if not least <= value <= MOST_NS:
-            self.fail(f"has {value} as {what}; expected {least} to {MOST_NS:,}")
+        if not least <= value <= MAX_NS:
+            self.fail(f"has {value} as {what}; expected {least} to {MAX_NS:,}")
         return value
 
     def indexes(self, label: str) -> tuple[int, ...]:

@@ -125,7 +125,7 @@ def replay(
     text: TextOptions,
     transformer: Transformer | None,
     edits: Edits,
-    communication_kernels: str | None,
+    options: dict[str, Any],
     groups: str | None,
     drop_unknown_dependencies: bool,
     as_json: bool,
@@ -202,7 +202,7 @@ def replay(
                 groups=description.groups,
                 partial=partial or mirror,
                 drop_unknown_dependencies=drop_unknown_dependencies,
-                communication_kernels=communication_kernels,
+                options=options,
                 progress=report,
             )
         checks = self_check(workload)
