@@ -1,7 +1,7 @@
 """PyTorch profiler traces to a workload. Read this first: files → recordings → graphs → workload.
 
-1. `read`: find the ranks' files and read them as columns; `host_traces`: add what a host execution trace of the
-   same run knows.
+1. `read`: find the ranks' files and read them as columns; `host_traces`: add what a host execution trace of
+   the same run knows.
 2. `host`: flatten each thread's nested operators and calls into segments that tile its time.
 3. `device`: link device operations to launches, order streams, find waits.
 4. `communication`: what each collective, send and receive is.
@@ -54,11 +54,11 @@ def convert_pytorch(
 ) -> Workload:
     """Convert a profiler trace, or a folder with one for each rank.
 
-    Host execution traces in the folder, one a rank, are linked with them (`host_trace_link`). Ranks come from the
-    traces' own `distributedInfo`, else from a number in the file name. Ranks between those of a folder may be
-    missing only with `partial`; that there are more ranks than were recorded is noted. `communication_table`
-    names a file of further communication kernels (`custom_kernels`). Raises TraceError for what can't be
-    converted, ConfigError for a table that can't be read.
+    Host execution traces in the folder, one a rank, are linked with them (`host_trace_link`). Ranks come
+    from the traces' own `distributedInfo`, else from a number in the file name. Ranks between those of a folder may
+    be missing only with `partial`; that there are more ranks than were recorded is noted.
+    `communication_table` names a file of further communication kernels (`custom_kernels`). Raises TraceError
+    for what can't be converted, ConfigError for a table that can't be read.
     """
     path = Path(path)
     kernels = load_kernel_table(communication_table)

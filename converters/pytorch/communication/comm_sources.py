@@ -27,7 +27,7 @@ _NUMBERS = re.compile(r"\d+")
 
 @dataclass(slots=True)
 class Facts:
-    """Facts about one communication, from one source or merged from several. -1, None, "" and () are absent."""
+    """Facts about a communication, of one source or merged from several. -1, None, "" and () are absent."""
 
     kind: tuple[NodeKind, int] | None = None
     """Node kind and `CommKind` number (-1 for send and receive)."""
@@ -76,7 +76,7 @@ _FIELDS = tuple((f.name, f.default) for f in fields(Facts))
 
 
 def facts_of_metadata(arguments: Mapping[str, Any]) -> Facts:
-    """Facts from the keys that PyTorch attaches to kernels and to `record_param_comms` (PyTorch 2.2 to 2.13)."""
+    """Facts from the keys that PyTorch 2.2 to 2.13 attaches to kernels and to `record_param_comms`."""
     get = arguments.get
     facts = Facts()
     name = get("Collective name", get("collective_name"))

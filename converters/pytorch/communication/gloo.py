@@ -25,9 +25,16 @@ from chakrasim.converters.pytorch.read.spellings import kind_of_operation
 
 _THREADS_A_GROUP = 2
 _LONG_GAP_NS = 50_000
-"""An idle stretch at least this long in which an asynchronous job ends is taken to be a wait for it."""
+"""An idle stretch at least this long in which an asynchronous job ends is taken to be a wait for it.
+
+An estimate, and it matters: on six recordings with gloo, 10 instead of 50 us changes a replay with a host
+twice as fast by up to 2 %; 200 us misses waits of pipeline stages, and changes it by up to 19 %.
+"""
 _LATE_NS = 200_000
-"""A job's annotation may end this much after the thread that waits for it goes on."""
+"""A job's annotation may end this much after the thread that waits for it goes on.
+
+An estimate: with 40 or 800 us nothing changes on six recordings with gloo.
+"""
 
 
 def find_jobs(recording: Recording) -> tuple[list[Annotation], list[int]]:

@@ -25,7 +25,7 @@ An estimate. It hardly matters: with 1 or 20 us, a replay with host or device tw
 _ROUNDING_NS = 2
 """Start and duration are each rounded to 1 ns, so neighbours may seem to overlap by two."""
 _WHOLE_US_ROUNDING_NS = 1_000
-"""The same where Kineto wrote whole microseconds."""
+"""Rounding of whole microseconds, as older versions of Kineto write them."""
 
 
 @dataclass
