@@ -54,11 +54,11 @@ def convert_pytorch(
 ) -> Workload:
     """Convert a profiler trace, or a folder with one for each rank.
 
-    Host execution traces in the folder, one a rank, are linked with them (`host_trace_link`). Ranks come
-    from the traces' own `distributedInfo`, else from a number in the file name. Ranks between those of a folder may
-    be missing only with `partial`; that there are more ranks than were recorded is noted.
-    `communication_table` names a file of further communication kernels (`custom_kernels`). Raises TraceError
-    for what can't be converted, ConfigError for a table that can't be read.
+    Host execution traces in the folder, one a rank, are linked (`host_trace_link`). Ranks come from the
+    traces' own `distributedInfo`, else from a number in the file name. Of a folder, ranks may be missing
+    only with `partial`; that there are more ranks than were recorded is noted. `communication_table` names a
+    file of further communication kernels (`custom_kernels`). Raises TraceError for what can't be converted,
+    ConfigError for a table that can't be read.
     """
     path = Path(path)
     kernels = load_kernel_table(communication_table)

@@ -58,8 +58,8 @@ class Communication:
     tag: int = -1
     problem: str = ""
     attrs: dict[str, Any] = field(default_factory=dict)
-    """Further attributes where recorded: `comm_out_bytes`; `async`; `in_split_size` and `out_split_size`,
-    each rank's share, in rows or elements; `reduction`; `comm_seq` and `comms_id`, which tell collectives apart;
+    """Further attributes where recorded: `comm_out_bytes`; `async`; `in_split_size` and `out_split_size`, in
+    rows or elements for each rank; `reduction`; `comm_seq` and `comms_id`, which tell collectives apart;
     `issued_as`, the collective that was called where the backend did another."""
     repairs: list[str] = field(default_factory=list)
     """Corrections of the recorded metadata, and assumptions."""
