@@ -36,12 +36,12 @@ class Option:
     name: str
     help: str
     parse: Callable[[str], Any] = str
-    """From text to the value that `ConvertContext.options` gets. Raises ValueError."""
+    """Parse the text to the value in `ConvertContext.options`. Raises ValueError."""
 
 
 @dataclass(frozen=True)
 class ConvertContext:
-    """What a conversion is asked for, beside its input."""
+    """Arguments of a conversion, beside its input."""
 
     partial: bool = False
     """Ranks may be missing."""

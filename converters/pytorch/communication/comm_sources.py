@@ -1,4 +1,4 @@
-"""What single sources say of a communication: a kernel's metadata, an operator's arguments, an annotation.
+"""Facts about a communication from one source: a kernel's metadata, an operator's arguments, an annotation.
 
 Nothing is decided here. A source that doesn't tell something leaves it absent; `communication` takes each
 fact from the best source that has it.
@@ -27,7 +27,7 @@ _NUMBERS = re.compile(r"\d+")
 
 @dataclass(slots=True)
 class Facts:
-    """One source's word, or several sources' put together. -1, None, "" and () are absent."""
+    """Facts about a communication, of one source or merged from several. -1, None, "" and () are absent."""
 
     kind: tuple[NodeKind, int] | None = None
     """Node kind and `CommKind` number (-1 for send and receive)."""
@@ -49,9 +49,9 @@ class Facts:
     peer: int = -1
     """Root, or peer of a message; a rank within the group."""
     rank: int = -1
-    """The same as the metadata has it; of other collectives the rank's own number."""
+    """`peer` as the metadata has it; for collectives without a root, the rank's own number."""
     peer_or_own: int = -1
-    """The same as a positional argument, which up to 2.0 was always the rank's own number."""
+    """`peer` as a positional argument, which up to PyTorch 2.0 was always the rank's own number."""
     world_peer: int = -1
     tag: int = -1
     is_async: bool | None = None
@@ -76,7 +76,7 @@ _FIELDS = tuple((f.name, f.default) for f in fields(Facts))
 
 
 def facts_of_metadata(arguments: Mapping[str, Any]) -> Facts:
-    """From the keys that PyTorch attaches to kernels and to `record_param_comms` (PyTorch 2.2 to 2.13)."""
+    """Facts from the keys that PyTorch 2.2 to 2.13 attaches to kernels and to `record_param_comms`."""
     get = arguments.get
     facts = Facts()
     name = get("Collective name", get("collective_name"))
@@ -103,7 +103,7 @@ def facts_of_metadata(arguments: Mapping[str, Any]) -> Facts:
 
 
 def facts_of_record(arguments: Mapping[str, Any]) -> Facts:
-    """From a `record_param_comms`: its metadata, else its positional arguments, else its tensors.
+    """Facts from a `record_param_comms`: its metadata, else its positional arguments, else its tensors.
 
     The arguments are [tensors,] sequence number, group, rank, name, input and output splits[, [start and
     stride of the ranks,] group size[, asynchronous]]; brackets came with later versions of PyTorch.
@@ -136,7 +136,7 @@ def facts_of_record(arguments: Mapping[str, Any]) -> Facts:
 
 
 def facts_of_operator(name: str, arguments: Mapping[str, Any]) -> Facts:
-    """From an operator with a known signature; nothing from any other."""
+    """Facts from an operator with a known signature; none from any other."""
     signature = signature_of(name)
     facts = Facts()
     if signature is None:
@@ -171,7 +171,7 @@ def facts_of_operator(name: str, arguments: Mapping[str, Any]) -> Facts:
 
 
 def facts_of_annotation(name: str, arguments: Mapping[str, Any]) -> Facts:
-    """From `nccl:…`, `rccl:…` or `gloo:…`, whose arguments are the input tensors one by one."""
+    """Facts from `nccl:…`, `rccl:…` or `gloo:…`, whose arguments are the input tensors one by one."""
     facts = Facts(kind=kind_of_operation(name))
     counts = [
         (count, dtype)

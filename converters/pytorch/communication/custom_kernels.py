@@ -47,7 +47,7 @@ class Row:
     group: str = WORLD
 
     def facts(self, name: str, around: Iterable[Source]) -> Facts:
-        """What the operators around a launch say of a kernel with this name; `around` is outermost first."""
+        """Facts about a kernel of this name from the operators around its launch, given outermost first."""
         facts = Facts(kind=(NodeKind.COLL, self.kind))
         for source in reversed(list(around)):
             for operator, position in self.operators:
@@ -73,7 +73,7 @@ class KernelTable:
         return self._found[name]
 
     def describes(self, name: str) -> bool:
-        """Whether an operator's arguments are needed: those about communication, and those that rows name."""
+        """Tell operators whose arguments are needed: those about communication, and those that rows name."""
         return describes_communication(name) or any(
             operator.search(name) for row in self.rows for operator, _ in row.operators
         )

@@ -1,4 +1,4 @@
-"""What a communication kernel or gloo job did: kind, bytes, data type, process group, peer.
+"""Description of a communication kernel or gloo job: kind, bytes, data type, process group, peer.
 
 The sources, best first: the metadata on the kernel itself; the `record_param_comms` around its launch; other
 operators and annotations around it (`c10d::allreduce_`, `_c10d_functional::all_reduce`, `nccl:all_reduce`),
@@ -45,7 +45,7 @@ _ASSUMED_FP32 = "its data type isn't recorded; taken as fp32"
 
 @dataclass
 class Communication:
-    """What is known of one communication. -1 or None where nothing is."""
+    """One collective, send or receive. -1 or None for what isn't known."""
 
     kind: NodeKind = NodeKind.COLL
     comm_kind: int = -1
@@ -58,11 +58,11 @@ class Communication:
     tag: int = -1
     problem: str = ""
     attrs: dict[str, Any] = field(default_factory=dict)
-    """Where recorded: `comm_out_bytes`; `async`; `in_split_size` and `out_split_size`, each rank's share, in
-    rows or elements; `reduction`; `comm_seq` and `comms_id`, which tell collectives apart; `issued_as`, the
-    collective that was called where the backend did another."""
+    """Further attributes where recorded: `comm_out_bytes`; `async`; `in_split_size` and `out_split_size`, in
+    rows or elements for each rank; `reduction`; `comm_seq` and `comms_id`, which tell collectives apart;
+    `issued_as`, the collective that was called where the backend did another."""
     repairs: list[str] = field(default_factory=list)
-    """What was wrong with the recorded metadata and put right, or had to be assumed."""
+    """Corrections of the recorded metadata, and assumptions."""
     is_custom: bool = False
     """Known by the table of a library's own kernels."""
 
@@ -78,7 +78,7 @@ def describe(
     batch: Sequence[Facts] = (),
     facts: Facts | None = None,
 ) -> Communication:
-    """Put together what is known of a kernel or job called `name` with arguments `own`.
+    """Describe a kernel or job called `name` with arguments `own`.
 
     `around` lists what enclosed its launch, outermost first. A `group` that is known otherwise goes first.
     `batch` holds what was issued before and launched together as this kernel. `facts` are `facts_of` all
@@ -127,7 +127,7 @@ def describe(
 
 
 def facts_of(name: str, own: Mapping[str, Any], around: Sequence[Source]) -> Facts:
-    """Every source's word on a kernel or job, each fact from the best source that has it.
+    """Facts about a kernel or job, each from the best source that has it.
 
     `around` lists what enclosed its launch, outermost first.
     """
@@ -225,7 +225,7 @@ def _count(facts: Facts, group_size: int, result: Communication) -> int:
 
 
 def _joined(batch: Sequence[Facts], result: Communication) -> Facts:
-    """What one kernel does that carries out all that was issued: the sum, if they are collectives alike."""
+    """Merge coalesced operations executed by one kernel: sizes add up if kind, data type and group agree."""
     joined = replace(batch[0])
     if len(batch) == 1:
         return joined

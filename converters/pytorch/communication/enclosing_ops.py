@@ -1,4 +1,4 @@
-"""Which operators and annotations about communication enclose a launch."""
+"""Operators and annotations about communication that enclose a launch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TELL_NOTHING = frozenset(
 
 
 def comm_arguments(arguments: Mapping[str, Any]) -> str:
-    """What an event's arguments tell of a communication, as a text to compare."""
+    """An event's arguments about communication, as a text to compare."""
     return repr([item for item in arguments.items() if item[0] not in _TELL_NOTHING])
 
 
@@ -82,7 +82,7 @@ class EnclosingOps:
         return [span.source for span in self.spans_around(launch)]
 
     def spans_around(self, launch: int) -> list[Span]:
-        """The same with their times."""
+        """The sources around a host row with their times, outermost first."""
         if launch < 0:
             return []
         host = self.recording.host

@@ -1,4 +1,4 @@
-"""Process groups: which ranks a collective's group has."""
+"""Process groups of one rank: names, ranks, and the group of each collective."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTRADICTION = "its process group's recorded ranks and size contradict each ot
 
 @dataclass(frozen=True)
 class Group:
-    """What became of a collective's search for its group."""
+    """Process group that was found for a collective."""
 
     name: str | None = None
     """None for the world."""
@@ -27,11 +27,11 @@ class Group:
     """Empty if `problem` says why they aren't known."""
     problem: str = ""
     repair: str = ""
-    """What was wrong with the recorded group and put right."""
+    """Correction of the recorded group."""
 
 
 class Groups:
-    """The groups one rank's trace tells of.
+    """Process groups in one rank's trace.
 
     `distributed` is Kineto's `distributedInfo`; `declared` are further groups in the form of its `pg_config`,
     such as those of a host trace (`declarations`).
@@ -54,7 +54,7 @@ class Groups:
         self.assumed_world = 0
         """Collectives that were taken for the world's because nothing named a group."""
         self.doubts: Counter[str] = Counter()
-        """What else was assumed, and how often."""
+        """Other assumptions, counted."""
         self.declare(distributed.get("pg_config") or [])
         self.declare(declared)
 

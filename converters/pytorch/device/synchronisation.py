@@ -17,10 +17,14 @@ from chakrasim.converters.pytorch.device.runtime_calls import Call, call_of
 from chakrasim.converters.pytorch.read.kineto import Ints, Recording
 
 TOLERANCE_NS = 2_000
-"""Host and device clocks disagree by up to this much."""
+"""Host and device clocks are taken to disagree by up to this much.
+
+An estimate: without it, or with 10 us, a replay with host or device twice as fast changes by at most 0.001 %
+on eleven recordings (V100, A100, MI250). A copy may end this much after its blocking call.
+"""
 _WAKE_NS = 20_000
-"""A call that waited returns this soon after what it waited for, where nothing else tells that it did
-wait.
+"""A call that needn't wait (`cudaFree`, say) is taken to have waited if it returns this soon after the device
+became idle. An estimate: with 5 or 100 us nothing changes on eleven recordings (V100, A100, MI250).
 """
 
 

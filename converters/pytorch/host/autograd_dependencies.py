@@ -16,9 +16,13 @@ from chakrasim.converters.pytorch.read.kineto import Ints, Recording
 
 _ENGINE = "autograd::engine::evaluate_function"
 MIN_ENGINE_SHARE = 0.01
-"""A thread is the engine's if more than this part of its operators evaluate backward functions."""
+"""A thread is the engine's if more than this part of its operators evaluate backward functions.
+
+An estimate: with 0.1 or 10 % nothing changes on eleven recordings (V100, A100, MI250).
+"""
 MIN_CALLER_GAP_NS = 20_000
-"""Gaps of the caller shorter than this aren't looked into."""
+"""Gaps of the caller shorter than this aren't looked into: a backward pass takes longer. With 5 or 100 us
+nothing changes on eleven recordings (V100, A100, MI250)."""
 
 
 def find_autograd_waits(recording: Recording, segments: HostSegments) -> list[ThreadWait]:

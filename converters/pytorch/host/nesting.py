@@ -12,7 +12,7 @@ from chakrasim.converters.pytorch.read.kineto import Ints
 from chakrasim.traces.shared import jit
 
 _ROUNDING_NS = 2_000
-"""Neighbours may overlap by this much because their ends were rounded."""
+"""Neighbours may overlap by this much because whole microseconds were rounded, start and duration each."""
 _COMPILED_FROM = 20_000
 """Events from which on the compiled loop pays, if numba is there."""
 

@@ -30,7 +30,7 @@ GROUPS = "## process_group:init ##"
 
 @dataclass(frozen=True)
 class Values:
-    """What a node read or wrote: equally long lists of values, shapes and types, as recorded."""
+    """Inputs or outputs of a node: equally long lists of values, shapes and types, as recorded."""
 
     values: Sequence[Any]
     shapes: Sequence[Any]
@@ -58,17 +58,17 @@ class HostTrace:
     tid: Ints
     """The thread, numbered from 1 in order of appearance."""
     nodes: list[dict[str, Any]]
-    """As recorded."""
+    """Nodes as recorded, by row."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def inputs(self, row: int) -> Values:
-        """What a node read."""
+        """Inputs of a node."""
         return self._values(row, "inputs")
 
     def outputs(self, row: int) -> Values:
-        """What a node wrote."""
+        """Outputs of a node."""
         return self._values(row, "outputs")
 
     def attributes(self, row: int) -> dict[str, Any]:

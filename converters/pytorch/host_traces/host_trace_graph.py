@@ -1,4 +1,4 @@
-"""A host execution trace alone as a graph: what ran and on how much data, with times still to be modelled.
+"""Graph of a host execution trace without a profiler's: operations and bytes, durations to be modelled.
 
 The operators that do work, of all threads in the order of their record-function ids, are the device's work
 on one stream: that order is the one in which they were issued. A collective starts when the work issued
@@ -41,7 +41,8 @@ _ANNOTATION_SCOPE = 7
 _NO_WORK = ("autograd::", "torch::", "c10d", "_c10d")
 """Beginnings of operators whose work others do, or no one."""
 _MAX_CALLS = 6
-"""Operators of a communication that call each other, at most."""
+"""Enclosing operators searched for one communication: a functional operator, c10d's, a record, and as many
+wrappers."""
 _CALLS_ONLY = re.compile(r"\w*Backward\d+$|detach_?$|Optimizer\.|#")
 """Names without a namespace that do no work themselves: Autograd's own nodes, views, annotations."""
 _TRITON = "triton_"
@@ -174,7 +175,7 @@ def _graph(trace: HostTrace, groups: Groups, ranks: list[int]) -> tuple[Executio
 
 
 def _op_kind(name: str) -> str:
-    """What an operator does, in the roofline's words."""
+    """The roofline's kind of an operator."""
     return "matmul" if is_product(name) else "attention" if is_attention(name) else "elementwise"
 
 
@@ -185,7 +186,7 @@ def _most_common(counts: Counter[str]) -> str:
 
 
 class _Callers:
-    """Who calls whom, and which operators do work that none of those they call does."""
+    """Call tree of the operators, and the cost of each beyond that of the operators it calls."""
 
     def __init__(self, trace: HostTrace) -> None:
         n = len(trace)

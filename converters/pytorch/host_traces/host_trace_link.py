@@ -1,4 +1,4 @@
-"""Which operator of a host execution trace is which of the profiler's, and what only the host trace knows.
+"""Links between operators of a host execution trace and of the profiler's, and what only the former knows.
 
 Both were recorded by the same callbacks. Where the profiler wrote record-function ids they are the same
 numbers; before PyTorch 2.4 it wrote none, and the operators of a thread are aligned in the order in which
@@ -21,9 +21,9 @@ MIN_SHARE = 0.8
 """Two traces of one run agree nearly everywhere: by order all 5,337 operators of a Megatron step do. Of two
 runs of one program that differ in length less than this part stands in both."""
 _MAX_SKIPPED = 64
-"""How many operators that only one side has are skipped at most, to find the next in common."""
+"""Operators on one side only that are skipped at most to find the next in common: O(64²) a mismatch."""
 _MIN_RUN = 3
-"""Names that have to agree in a row for that."""
+"""Names that have to agree in a row after a skip, as single ones (`aten::to`) repeat everywhere."""
 
 _KEYS = {
     "collective_name": "Collective name",
@@ -43,12 +43,12 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Link:
-    """What was found in common."""
+    """Operators that both traces have."""
 
     rows: Ints
     """int64[host events]: row in the host trace, -1 for none."""
     share: float
-    """Of the operators that one of the two has at least: those that both have, with one name."""
+    """Operators in both, under one name, of those in either."""
     by: str
     """"record-function id" or "order"."""
     operators: int
@@ -155,7 +155,7 @@ def align(first: list[str], second: list[str]) -> list[tuple[int, int]]:
 
 
 def _resume(first: list[str], second: list[str], i: int, j: int) -> tuple[int, int] | None:
-    """How far to go on either side, the least in all, until the names agree again."""
+    """Shortest skip on both sides after which the names agree again."""
     for total in range(1, _MAX_SKIPPED):
         for a in range(total + 1):
             b = total - a

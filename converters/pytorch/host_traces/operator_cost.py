@@ -1,4 +1,4 @@
-"""What an ATen operator costs, from its shapes: floating-point operations and bytes touched.
+"""Cost of an ATen operator from its shapes: floating-point operations and bytes touched.
 
 A multiply and an add are two operations. Matrix products, convolutions and attentions count all of theirs,
 what a causal mask leaves out too. An attention's backward pass has five matrix products for the two of its
@@ -37,7 +37,7 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """How many it has."""
+        """Number of elements."""
         return prod(self.shape)
 
 
@@ -62,7 +62,7 @@ _MATRIX_PRODUCTS = {
     **dict.fromkeys(("mm", "bmm", "_int_mm", "_scaled_mm", "matmul", "linear", "mv", "dot"), 0),
     **dict.fromkeys(("addmm", "baddbmm", "addbmm", "_addmm_activation", "addmv"), 1),
 }
-"""Which input is the first factor; the second follows it."""
+"""Position of the first factor; the second follows it."""
 _BETA = 3
 """Position of the argument by which the input before the factors is multiplied."""
 _CONVOLUTIONS = frozenset(
@@ -84,14 +84,14 @@ _TRANSPOSED = frozenset(
 _SWITCH = {"convolution": 6, "_convolution": 6, "convolution_overrideable": 6}
 """Position of the argument that says whether a convolution is a transposed one."""
 _BACKWARD_SWITCH, _BACKWARD_MASK = 7, 10
-"""The same of `convolution_backward`, and of the gradients it is to give: input's, weights', bias's."""
+"""Positions in `convolution_backward` of that switch, and of the mask of wanted gradients."""
 _SEQUENCE_FIRST = re.compile(r"_?(flash|efficient)_")
 """Attentions of tensors [batch, sequence, heads, width]; the others' are [batch, heads, sequence, width]."""
 _RECURRENT = frozenset({"_cudnn_rnn", "_cudnn_rnn_backward", "miopen_rnn", "miopen_rnn_backward"})
 
 _PREPARES = frozenset({"copy_", "fill_", "zero_"})
 _OVERWRITES = _PREPARES | {"normal_", "uniform_", "random_", "bernoulli_"}
-"""What stood in their first input isn't read."""
+"""Operators that don't read their first input."""
 _LOOKS_UP = frozenset({"embedding", "index_select", "gather", "index", "take"})
 _UPDATES = frozenset(
     {"index_put_", "_index_put_impl_", "index_add_", "index_copy_", "scatter_", "scatter_add_"}
@@ -173,7 +173,7 @@ def operator_cost(
 
 
 def is_product(name: str) -> bool:
-    """Whether an operator is a matrix product or a convolution.
+    """Tell matrix products and convolutions from other operators.
 
     >>> is_product("aten::addmm_"), is_product("aten::cudnn_convolution"), is_product("aten::add")
     (True, True, False)
@@ -188,7 +188,7 @@ def is_product(name: str) -> bool:
 
 
 def is_attention(name: str) -> bool:
-    """Whether an operator is an attention in one kernel, or its backward pass.
+    """Tell fused attentions and their backward passes from other operators.
 
     >>> is_attention("aten::_scaled_dot_product_flash_attention_backward"), is_attention("aten::bmm")
     (True, False)
@@ -198,7 +198,7 @@ def is_attention(name: str) -> bool:
 
 
 def only_moves(name: str) -> bool:
-    """Whether an operator computes nothing, but moves or fills memory.
+    """Tell operators that only move or fill memory.
 
     >>> only_moves("aten::cat"), only_moves("aten::zeros_like"), only_moves("aten::add_")
     (True, True, False)
@@ -208,7 +208,7 @@ def only_moves(name: str) -> bool:
 
 
 def prepares(name: str) -> bool:
-    """Whether others call an operator to prepare memory for work of their own.
+    """Tell operators that others call to prepare memory.
 
     >>> prepares("aten::fill_"), prepares("aten::add_")
     (True, False)
@@ -217,7 +217,7 @@ def prepares(name: str) -> bool:
 
 
 def counts_too_few(name: str, inputs: Sequence[Tensor]) -> bool:
-    """Whether an operator multiplies matrices whose sizes aren't recorded.
+    """Tell operators that multiply matrices whose sizes aren't recorded.
 
     Recurrent layers do, and attentions over sequences that lie one behind another, in three axes.
     """

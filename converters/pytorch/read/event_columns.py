@@ -1,4 +1,4 @@
-"""What is collected of a file's events, and the `Recording` that comes of it."""
+"""Columns of a file's events while it is read, and the `Recording` made of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class EventColumns:
         self.sync_records: dict[int, SyncRecord] = {}
 
     def know(self, name: Any) -> tuple[int, bool, bool, bool]:
-        """What there is to know of a name that wasn't seen before."""
+        """Number and properties of a name that wasn't seen before."""
         text = str(name)
         describes = self.describes(text)
         known = len(self.names), describes, text.startswith(STEP), "ccl" in text

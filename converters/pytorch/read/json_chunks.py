@@ -1,4 +1,4 @@
-"""A profiler trace's JSON, plain or gzipped, in pieces: a large file's events never exist all at once.
+"""A profiler trace's JSON, plain or gzipped, in chunks: a large file's events never exist all at once.
 
 Parsed whole, the Python objects of an event take five to ten times its text. So a large document is cut at
 the borders between events (`},` then `{`) every few hundred kilobytes and each part parsed by orjson on its
@@ -27,7 +27,7 @@ class BrokenChunk(TraceError):
 
 
 CHUNK_BYTES = 200_000
-"""The objects of a piece fit the processor's cache: with 16 MB reading took a third longer."""
+"""The objects of a chunk fit the processor's cache: with 16 MB reading took a third longer."""
 NEVER_CUT = 2**62
 _BORDER = re.compile(rb"\}\s*,(?=\s*\{)")
 _EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')

@@ -64,7 +64,7 @@ class HostEvents:
     external_id: Ints
     """Kineto's `External id` of an operator, else -1."""
     arguments: dict[int, dict[str, Any]]
-    """What was recorded of the operators that describe communication, by row."""
+    """Arguments of operators that describe communication, by row."""
 
     def __len__(self) -> int:
         return len(self.thread)
@@ -104,7 +104,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class SyncRecord:
-    """What a `cuda_sync` event says about the call with the same correlation id. -1 where it isn't known."""
+    """A `cuda_sync` event, about the call with the same correlation id. -1 for what isn't known."""
 
     device: int
     stream: int
@@ -137,7 +137,7 @@ class Recording:
     phases: list[Annotation] = field(default_factory=list)
     """All other annotations, in order of time."""
     flows: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)
-    """From forward to backward operators: thread and start in ns of either end."""
+    """Links from forward to backward operators: thread and start in ns of either end."""
 
     @property
     def origin_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""From Kineto's JSON events to the columns of a `Recording`."""
+"""Reading of Kineto's JSON to the columns of a `Recording`, by objects or by compiled code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_recording(
     """Read one profiler trace, plain or gzipped. O(events): about 1 us each if it is scanned, else 2 us.
 
     `describes` says of an operator's name whether its arguments are kept. Whether the text is scanned by
-    compiled code or parsed to objects (`scanned.py`) changes nothing but time and memory; by default it is
+    compiled code or parsed to objects (`scan_driver`) changes nothing but time and memory; by default it is
     where that pays. Raises TraceError for what isn't complete JSON, isn't a profiler trace, has no events or
     impossible ones.
     """

@@ -2,7 +2,7 @@
 
 `scan` walks the text of an events' list, compiled by numba: most events make no Python object at all. It
 checks the grammar of all that it passes, and takes what Kineto writes; on anything else, whatever it is, it
-gives up, and `kineto_reader.py` reads the file by orjson and says what is wrong. `scanned.py` runs it.
+gives up, and `kineto_reader.py` reads the file by orjson and says what is wrong. `scan_driver.py` runs it.
 
 What it calls stands in `json_text.py` and `json_values.py`.
 """
@@ -43,19 +43,19 @@ _SPELT = np.array([int.from_bytes(key.encode(), "big") for key in _EVENT_KEYS])
 """The keys of an event as numbers."""
 _FLOW, _CATEGORY = 9, 20
 WORDS = (*_ARGUMENT_KEYS, *CATEGORIES, "fwdbwd")
-"""What else is looked for in the text: keys of arguments, and categories."""
+"""Further words in the text: keys of arguments, and categories."""
 CODES = (*range(_OF_CORRELATION, _OF_COLLECTIVE + 1), *(_CATEGORY + c for c in (*CATEGORIES.values(), _FLOW)))
-"""What the words mean."""
+"""Codes of the words."""
 _STEP = np.frombuffer(STEP.encode(), dtype=np.uint8)
 
 
 class State(NamedTuple):
-    """What `scan` fills in."""
+    """Tables that `scan` fills."""
 
     counts: NDArray[np.int64]
     flags: NDArray[np.int64]
     numbers: NDArray[np.int64]
-    """How many names, threads and streams there are."""
+    """Numbers of names, threads and streams."""
     host: NDArray[np.int64]
     """Start and end in ns, thread, name, whether it is a call of the runtime, correlation, number as a record
     function, external number, and the bounds of the arguments in the text."""

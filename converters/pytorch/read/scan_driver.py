@@ -1,4 +1,4 @@
-"""Runs `scan.py` over a file, piece by piece as it is unpacked."""
+"""Scan of a file, chunk by chunk as it is unpacked."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from chakrasim.converters.pytorch.read.kineto import KERNEL
 from chakrasim.traces.shared import jit
 
 FROM_BYTES = 25_000_000
-"""So much text is read by objects as fast as numba is loaded and the same text scanned."""
+"""Text that is read by objects in the time that loading numba and scanning it take."""
 FROM_BYTES_LOADED = 2_000_000
 _CHUNK_BYTES = 1_000_000
-"""What is unpacked at once fits the processor's cache."""
+"""Unpacked at once: it fits the processor's cache."""
 _PACKED_BYTES = 65_536
 _MAX_EVENT_BYTES = 20_000_000
 _ROWS = 8192
@@ -80,13 +80,13 @@ def compiled() -> Callable[..., int]:
 
 
 def pays(paths: Iterable[Path]) -> bool:
-    """Whether files hold so much text that scanning saves more than it takes to load numba."""
+    """Tell whether scanning files saves more time than loading numba takes."""
     threshold = FROM_BYTES_LOADED if jit.is_loaded() else FROM_BYTES
     return not jit.is_off() and sum(map(_text_bytes, paths)) >= threshold
 
 
 def _text_bytes(path: Path) -> int:
-    """How long a file is when unpacked, by its last bytes if it is gzipped; 0 if it can't be read."""
+    """Unpacked size of a file, from its last bytes if it is gzipped; 0 if it can't be read."""
     try:
         with path.open("rb") as file:
             if file.read(2) != GZIP_MAGIC:
@@ -110,7 +110,7 @@ def scan_file(path: Path, collected: EventColumns) -> dict[str, Any] | None:
 
 
 def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same, each piece being made while the one before it is looked at."""
+    """The chunks, each unpacked while the one before it is scanned."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, b"")
         while chunk := coming.result():
@@ -119,7 +119,7 @@ def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    """A file's text, unpacked piece by piece."""
+    """A file's text, unpacked chunk by chunk."""
     with path.open("rb") as file:
         packed = file.read(_PACKED_BYTES)
         if not packed.startswith(GZIP_MAGIC):
@@ -165,7 +165,7 @@ class _Scan:
         )
 
     def read(self, chunks: Iterator[bytes]) -> dict[str, Any] | None:
-        """Scan a text in pieces, of which the first holds the begin of the events' list."""
+        """Scan a text in chunks, of which the first holds the begin of the events' list."""
         first = b""
         while len(first) < _CHUNK_BYTES and (chunk := next(chunks, b"")):
             first += chunk
@@ -202,7 +202,7 @@ class _Scan:
         return status
 
     def _is_certain(self) -> bool:
-        """Whether there are events, and columns hold only numbers that mean the same beside any others.
+        """Tell whether there are events, and columns hold only numbers that mean the same beside any others.
 
         By objects, an unsigned -1 of 32 bits is absent where one of 64 bits stands beside it.
         """

@@ -77,7 +77,7 @@ _DESCRIBES = (
 
 
 def describes_communication(name: str) -> bool:
-    """Whether an operator's or annotation's arguments tell something of a communication.
+    """Tell operators and annotations whose arguments describe a communication.
 
     >>> describes_communication("_c10d_functional::all_reduce"), describes_communication("aten::gather")
     (True, False)
@@ -92,7 +92,7 @@ _CUSTOM = re.compile(
 
 
 def may_communicate(name: str) -> bool:
-    """Whether a kernel of neither NCCL nor RCCL sounds as if it communicated.
+    """Tell kernels of neither NCCL nor RCCL that seem to communicate, by their names.
 
     >>> may_communicate("void multimem_all_reduce_kernel<c10::BFloat16, 4>"), may_communicate("gemm")
     (True, False)
