@@ -36,9 +36,9 @@ SHARING = {
 }
 NO_REMOTE_MEMORY = "NO_MEMORY_EXPANSION"
 VERSION_1_KEYS = (b'"dimensions-count"', b'"topologies-per-dim"', b'"units-count"')
-"""What tells a network file of version 1.0."""
+"""Keys by which a network file of version 1.0 is recognised."""
 NO_GROUPS = "empty"
-"""ASTRA-sim's word for no file of groups."""
+"""The name that ASTRA-sim takes for no file of groups."""
 
 
 class _Options(NamedTuple):

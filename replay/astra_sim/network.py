@@ -17,7 +17,7 @@ KEYS = ("topology", "npus_count", "bandwidth", "latency")
 
 
 def read_network(path: Path, notes: list[str]) -> tuple[Dimension, ...]:
-    """The dimensions of a network file; what is odd in it is added to the notes. Raises ConfigError."""
+    """The dimensions of a network file. What ASTRA-sim would refuse is added to the notes."""
     file = Block(loaded(load_yaml, path), str(path))
     file.keys(KEYS)
     topologies = _entries(file, "topology")
@@ -46,7 +46,7 @@ def read_network(path: Path, notes: list[str]) -> tuple[Dimension, ...]:
 
 
 def _entries(file: Block, key: str) -> list[Any]:
-    """A list, or one word or number in place of a list of one."""
+    """The entries of a key, one for each dimension; a word or number alone is a list of one."""
     value = file.content[key]
     if isinstance(value, str | int | float):
         return [value]
@@ -81,7 +81,7 @@ def _size(file: Block, index: int, value: Any) -> int:
 
 
 def _number(file: Block, key: str, index: int, value: Any) -> float:
-    """A bandwidth above 0 or a latency of 0 or more, as the key says."""
+    """A bandwidth in bytes a second (above 0), or a latency in ps (0 or more)."""
     # YAML 1.1, as we read it, takes 1e3 for a text; ASTRA-sim's reader for a number.
     if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", value):
         with suppress(ValueError):

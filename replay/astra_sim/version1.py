@@ -58,7 +58,7 @@ def read_version1(
 
 
 def transformer_split(group: int, sizes: Sequence[int]) -> tuple[int, tuple[int, ...], int | None]:
-    """Where a model-parallel group of neighbouring ranks ends in a network.
+    """The dimensions of a network, split where a model-parallel group of neighbouring ranks ends.
 
     Returns the last dimension inside the group (-1 if none is, or if the group is larger than the network),
     the sizes of the network in which the group ends between two dimensions, and which dimension was made two
@@ -88,8 +88,10 @@ def transformer_split(group: int, sizes: Sequence[int]) -> tuple[int, tuple[int,
 
 
 def _halves(whole: Dimension, inner: int, outer: int) -> tuple[Dimension, Dimension]:
-    """The inner and the outer part of a dimension, each with all of its bandwidth; the parts of a ring keep the
-    ring's distances."""
+    """The inner and the outer part of a dimension, each with all of its bandwidth.
+
+    The parts of a ring keep the ring's distances.
+    """
     ring_size, stride = (whole.size, inner) if whole.topology == "ring" else (None, 1)
     return (
         replace(whole, name=f"{whole.name} inner", size=inner, ring_size=ring_size),

@@ -21,7 +21,7 @@ NETWORK_LISTS = ("topologies-per-dim", "units-count", "links-count", "link-laten
 NETWORK_KEYS = ("dimensions-count", *NETWORK_LISTS)
 NETWORK_EXTRAS = ("nic-latency", "router-latency", "hbm-latency", "hbm-bandwidth", "hbm-scale")
 NETWORK_LABELS = ("topology-name", "dimension-type")
-"""Read by other tags of the original, without effect."""
+"""Keys that other releases of ASTRA-sim 1.0 read; without effect."""
 
 
 class Version1Network:
@@ -67,7 +67,7 @@ class Version1Network:
         return number
 
     def time_ns(self, key: str, index: int) -> float:
-        """A time of at most 1,000 s."""
+        """A time in ns, of at most 1,000 s."""
         return self.number(key, index, MOST_PS / PS_PER_NS)
 
     def dimension(self, index: int) -> Dimension:

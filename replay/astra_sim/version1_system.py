@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from chakrasim.replay.astra_sim.words import unknown_word
-from chakrasim.replay.machine_blocks import MOST_BUS_NS, MOST_PS, MOST_WHOLE, Block
+from chakrasim.replay.machine_blocks import MOST_BUS_NS, MOST_PS, MOST_WHOLE, Block, shown
 from chakrasim.replay.rules import ASTRA_SIM_1
 from chakrasim.replay.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError
@@ -19,7 +19,7 @@ from chakrasim.traces.units import PS_PER_NS
 MAX_DIGITS = 20
 """Decimal digits that are worth reading: int64 has 19."""
 REDUCTION_BPS = 5e14
-"""Memory bandwidth for reductions: 500,000 bytes a nanosecond, which no file states."""
+"""Memory bandwidth for reductions, 500,000 bytes a nanosecond: ASTRA-sim 1.0's own constant."""
 
 ALGORITHMS = {"ring": "ring", "halvingDoubling": "halving-doubling", "doubleBinaryTree": "double-binary-tree"}
 FLAT_ALGORITHMS = {"oneRing": "one-ring", "oneHalvingDoubling": "one-halving-doubling"}
@@ -29,7 +29,7 @@ IMPLEMENTATIONS = {
     "reduce-scatter": (CommKind.REDUCE_SCATTER, CommKind.REDUCE_SCATTER_BLOCK, CommKind.SCATTER),
     "all-to-all": (CommKind.ALL_TO_ALL,),
 }
-"""The kinds that run as each list of words says. ASTRA-sim 1.0 knows the first of each only."""
+"""Kinds of collective that each `-implementation` key is for; ASTRA-sim 1.0 has the first of each only."""
 
 SYSTEM_KEYS = (
     "scheduling-policy",
@@ -61,7 +61,7 @@ DIMENSION_ORDERS = {
     "offlineGreedyFlex": None,
     "roundRobin": None,
 }
-"""None is known to ASTRA-sim but not to us."""
+"""ASTRA-sim's words and ours; None marks one that isn't supported."""
 GAP_DENOMINATOR = 16
 
 
@@ -94,9 +94,9 @@ class Version1System:
         text = self.values.get(key, str(default))
         value = int(text) if text.isdecimal() and len(text) < MAX_DIGITS else -1
         if value < least:
-            self.fail(f"{key} is {text!r}; expected a whole number of {least} or more")
+            self.fail(f"{key} is {shown(text)}; expected a whole number of {least} or more")
         if value > most:
-            self.fail(f"{key} is {text!r}; expected at most {most:,}")
+            self.fail(f"{key} is {shown(text)}; expected at most {most:,}")
         return value
 
     def bus_ns(self, key: str) -> float:
@@ -107,13 +107,13 @@ class Version1System:
         except ValueError:
             value = -1.0
         if not 0 <= value < math.inf:
-            self.fail(f"{key} is {text!r}; expected a number of 0 or more")
+            self.fail(f"{key} is {shown(text)}; expected a number of 0 or more")
         if value > MOST_BUS_NS:
-            self.fail(f"{key} is {text!r}; expected at most {MOST_BUS_NS:,.0f}")
+            self.fail(f"{key} is {shown(text)}; expected at most {MOST_BUS_NS:,.0f}")
         return value
 
     def choice(self, key: str, choices: Mapping[str, str | None], default: str | None = None) -> str:
-        """Our word for one of ASTRA-sim's."""
+        """Our word for the value of a key."""
         word = self.values.get(key, default or "")
         if word not in choices:
             self.fail(f"{key} is {unknown_word(word, choices)}")
