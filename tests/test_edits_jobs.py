@@ -150,6 +150,12 @@ def test_a_size_needs_a_collective_and_a_sane_number() -> None:
         resize(ranks(2), "forward", factor=2)
     with pytest.raises(ConfigError, match="expected a factor of 0 or more"):
         resize(ranks(2), "reduce", factor=-1)
+    with pytest.raises(
+        ConfigError, match=r"size of 'reduce' times 1e\+30 is over 1,000,000,000,000,000 bytes"
+    ):
+        resize(ranks(2), "reduce", factor=1e30)
+    with pytest.raises(ConfigError, match="expected bytes, 0 to 1,000,000,000,000,000"):
+        resize(ranks(2), "reduce", size_bytes=10**30)
 
 
 # Groups

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from chakrasim.replay.astra_sim.files import Imported
+    from chakrasim.replay.astra_sim.imported import Imported
 
 BACKENDS = {"congestion-unaware": "analytical", "congestion-aware": "congestion-aware"}
 """ASTRA-sim's network backends and our networks."""
