@@ -27,8 +27,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from chakrasim.converters.synthetic.dlrm_model import Dlrm
-from chakrasim.converters.synthetic.layers import (
+from chakrasim.converters.synthetic.dlrm.model import Dlrm
+from chakrasim.converters.synthetic.graph_writer.step import BACKWARD, FORWARD, OPTIMIZER, Buckets, StepWriter
+from chakrasim.converters.synthetic.limits import require_least, require_nodes
+from chakrasim.converters.synthetic.op_cost.layers import (
     ELEMENTWISE,
     INDEX_BYTES,
     MATMUL,
@@ -38,9 +40,7 @@ from chakrasim.converters.synthetic.layers import (
     elementwise,
     linear,
 )
-from chakrasim.converters.synthetic.limits import require_least, require_nodes
-from chakrasim.converters.synthetic.optimizers import dense_step, held_bytes, optimizer
-from chakrasim.converters.synthetic.step import BACKWARD, FORWARD, OPTIMIZER, Buckets, StepWriter
+from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, ExecutionGraph
 from chakrasim.traces.workload import Workload

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chakrasim.converters.synthetic.collective import ROOTED
 from chakrasim.converters.synthetic.limits import require_bytes, require_least, require_nodes
-from chakrasim.converters.synthetic.microbenchmarks import workload_of
+from chakrasim.converters.synthetic.micro.collective import ROOTED
+from chakrasim.converters.synthetic.micro.microbenchmarks import workload_of
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind

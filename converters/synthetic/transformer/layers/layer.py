@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from chakrasim.converters.synthetic.transformer.attention import attention_steps
-from chakrasim.converters.synthetic.transformer.feed_forward import expert_steps, feed_forward_steps
-from chakrasim.converters.synthetic.transformer.operations import (
+from chakrasim.converters.synthetic.op_cost.operations import (
     BYTES,
     Exchange,
     Operation,
@@ -20,7 +18,9 @@ from chakrasim.converters.synthetic.transformer.operations import (
     elementwise,
     matmul,
 )
-from chakrasim.converters.synthetic.transformer.shape import Shape, enter, norm
+from chakrasim.converters.synthetic.transformer.layers.attention import attention_steps
+from chakrasim.converters.synthetic.transformer.layers.feed_forward import expert_steps, feed_forward_steps
+from chakrasim.converters.synthetic.transformer.layers.shape import Shape, enter, norm
 from chakrasim.traces.graph import CommKind
 
 

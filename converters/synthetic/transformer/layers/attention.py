@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chakrasim.converters.synthetic.transformer.model import LatentAttention
-from chakrasim.converters.synthetic.transformer.operations import (
+from chakrasim.converters.synthetic.op_cost.operations import (
     Operation,
     Ring,
     Step,
@@ -17,7 +16,15 @@ from chakrasim.converters.synthetic.transformer.operations import (
     fused_attention,
     product,
 )
-from chakrasim.converters.synthetic.transformer.shape import Shape, enter, leave, linear, norm, residual
+from chakrasim.converters.synthetic.transformer.layers.shape import (
+    Shape,
+    enter,
+    leave,
+    linear,
+    norm,
+    residual,
+)
+from chakrasim.converters.synthetic.transformer.model.model import LatentAttention
 
 
 def attention_steps(shape: Shape, *, window: int = 0) -> list[Step]:

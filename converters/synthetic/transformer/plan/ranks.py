@@ -10,14 +10,14 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.plan import DIMENSIONS, Plan
-from chakrasim.converters.synthetic.transformer.writer import (
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.passes.writer import (
     NEXT_CONTEXT,
     NEXT_STAGE,
     PREVIOUS_CONTEXT,
     PREVIOUS_STAGE,
 )
+from chakrasim.converters.synthetic.transformer.plan.plan import DIMENSIONS, Plan
 from chakrasim.traces.graph import ExecutionGraph, Ints, Rows
 from chakrasim.traces.workload import Others, Workload
 

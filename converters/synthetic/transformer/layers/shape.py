@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.operations import (
+from chakrasim.converters.synthetic.op_cost.operations import (
     BYTES,
     Exchange,
     Operation,
@@ -14,7 +13,8 @@ from chakrasim.converters.synthetic.transformer.operations import (
     elementwise,
     matmul,
 )
-from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.traces.graph import CommKind
 
 NARROW = ("fp8", "mxfp8", "nvfp4")

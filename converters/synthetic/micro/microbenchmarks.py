@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import prod
 
-from chakrasim.converters.synthetic.collective import ROOTED
 from chakrasim.converters.synthetic.limits import (
     compute_time_ps,
     require_bytes,
     require_least,
     require_nodes,
 )
-from chakrasim.converters.synthetic.patterns import Pattern, round_count, rounds
+from chakrasim.converters.synthetic.micro.collective import ROOTED
+from chakrasim.converters.synthetic.micro.patterns import Pattern, round_count, rounds
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chakrasim.converters.synthetic.transformer.operations import Operation, Step
-from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.op_cost.operations import Operation, Step
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from chakrasim.converters.synthetic.transformer.chunk import Chunk, Unit
-from chakrasim.converters.synthetic.transformer.operations import (
+from chakrasim.converters.synthetic.graph_writer.template import Tables, Template, collective
+from chakrasim.converters.synthetic.op_cost.operations import (
     ATTENTION,
     Exchange,
     Operation,
@@ -18,14 +18,14 @@ from chakrasim.converters.synthetic.transformer.operations import (
     Step,
     Work,
 )
-from chakrasim.converters.synthetic.transformer.surroundings import (
+from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
+from chakrasim.converters.synthetic.transformer.passes.surroundings import (
     backward_order,
     entered,
     is_product,
     kept,
     ring_before,
 )
-from chakrasim.converters.synthetic.transformer.template import Tables, Template, collective
 from chakrasim.traces.graph import CommKind, NodeKind
 
 NEXT_STAGE, PREVIOUS_STAGE, NEXT_CONTEXT, PREVIOUS_CONTEXT = range(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chakrasim.converters.synthetic.transformer.operations import (
+from chakrasim.converters.synthetic.op_cost.operations import (
     ATTENTION,
     ELEMENTWISE,
     MATMUL,

@@ -7,12 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from chakrasim.converters.synthetic.transformer.chunk import Chunk, Unit
-from chakrasim.converters.synthetic.transformer.layer import embedding_steps, head_steps, layer_steps
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.operations import BYTES, Step
-from chakrasim.converters.synthetic.transformer.plan import Plan
-from chakrasim.converters.synthetic.transformer.shape import Shape
+from chakrasim.converters.synthetic.op_cost.operations import BYTES, Step
+from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
+from chakrasim.converters.synthetic.transformer.layers.layer import embedding_steps, head_steps, layer_steps
+from chakrasim.converters.synthetic.transformer.layers.shape import Shape
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
 
 def split_layers(layers: int, parts: int) -> list[range]:

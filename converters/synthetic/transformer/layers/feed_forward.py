@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from math import ceil
 
-from chakrasim.converters.synthetic.transformer.operations import BYTES, Exchange, Step, elementwise, matmul
-from chakrasim.converters.synthetic.transformer.plan import Plan
-from chakrasim.converters.synthetic.transformer.shape import (
+from chakrasim.converters.synthetic.op_cost.operations import BYTES, Exchange, Step, elementwise, matmul
+from chakrasim.converters.synthetic.transformer.layers.shape import (
     Shape,
     activation,
     enter,
@@ -19,6 +18,7 @@ from chakrasim.converters.synthetic.transformer.shape import (
     norm,
     residual,
 )
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.traces.graph import CommKind
 
 

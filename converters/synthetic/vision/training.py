@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from chakrasim.converters.synthetic.layers import ELEMENTWISE, Formats
+from chakrasim.converters.synthetic.graph_writer.step import OPTIMIZER, Buckets, StepWriter
 from chakrasim.converters.synthetic.limits import require_least, require_nodes
-from chakrasim.converters.synthetic.optimizers import dense_step, held_bytes, optimizer
-from chakrasim.converters.synthetic.step import OPTIMIZER, Buckets, StepWriter
-from chakrasim.converters.synthetic.vision_networks import Images, Network, network
+from chakrasim.converters.synthetic.op_cost.layers import ELEMENTWISE, Formats
+from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
+from chakrasim.converters.synthetic.vision.networks import Images, Network, network
 from chakrasim.traces.graph import ExecutionGraph
 from chakrasim.traces.workload import Workload
 

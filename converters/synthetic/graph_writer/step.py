@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chakrasim.converters.synthetic.layers import LAUNCH, Layer, Work
 from chakrasim.converters.synthetic.limits import require_work
+from chakrasim.converters.synthetic.op_cost.layers import LAUNCH, Layer, Work
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind

@@ -141,7 +141,7 @@ def load_dlrm(name_or_path: str) -> Dlrm:
 
 
 def _presets() -> Path:
-    return Path(str(resources.files("chakrasim.converters.synthetic"))) / "presets_dlrm"
+    return Path(str(resources.files("chakrasim.converters.synthetic.dlrm"))) / "catalogue"
 
 
 def _value(key: str, kind: str, value: Any, place: str) -> Any:

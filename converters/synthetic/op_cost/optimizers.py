@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chakrasim.converters.synthetic.layers import Formats, Work
+from chakrasim.converters.synthetic.op_cost.layers import Formats, Work
 from chakrasim.traces.errors import UnknownName
 
 

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chakrasim.converters.synthetic.transformer.model import Experts, LatentAttention, Model
+from chakrasim.converters.synthetic.transformer.model.model import Experts, LatentAttention, Model
 from chakrasim.converters.synthetic.yaml_files import read_mapping, require_known, shown
 from chakrasim.traces.errors import ConfigError, UnknownName
 
@@ -78,7 +78,7 @@ def load_model(name_or_path: str) -> Model:
 
 
 def _presets() -> Path:
-    return Path(str(resources.files("chakrasim.converters.synthetic.transformer"))) / "models"
+    return Path(str(resources.files("chakrasim.converters.synthetic.transformer.model"))) / "catalogue"
 
 
 def _mapping(content: Any, place: str) -> dict[Any, Any]:

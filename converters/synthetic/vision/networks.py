@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from chakrasim.converters.synthetic.layers import (
+from chakrasim.converters.synthetic.op_cost.layers import (
     ATTENTION,
     INDEX_BYTES,
     MATMUL,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
-from chakrasim.converters.synthetic.transformer.chunk import Chunk, Unit
-from chakrasim.converters.synthetic.transformer.operations import Operation, Step
-from chakrasim.converters.synthetic.transformer.schedule import BACKWARD, FORWARD, OPTIMIZER, WEIGHTS
-from chakrasim.converters.synthetic.transformer.template import ATTRIBUTES, Tables, Template, collective
-from chakrasim.converters.synthetic.transformer.writer import NEXT_STAGE, PREVIOUS_STAGE, PassWriter
+from chakrasim.converters.synthetic.graph_writer.template import ATTRIBUTES, Tables, Template, collective
+from chakrasim.converters.synthetic.op_cost.operations import Operation, Step
+from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
+from chakrasim.converters.synthetic.transformer.passes.writer import NEXT_STAGE, PREVIOUS_STAGE, PassWriter
+from chakrasim.converters.synthetic.transformer.plan.schedule import BACKWARD, FORWARD, OPTIMIZER, WEIGHTS
 from chakrasim.traces.graph import CommKind, NodeKind
 
 SHARDS_GRADIENTS = ("zero2", "zero3")
