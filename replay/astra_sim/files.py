@@ -23,12 +23,11 @@ from chakrasim.replay.machine.files.fields import (
     finite,
     is_whole,
     load_json,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.machine import Dimension, Machine, RemoteMemory
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 GIB = 2**30
 CYCLE_PS = PS_PER_NS
@@ -155,7 +154,7 @@ def _check_transformer(network: Path, group: int, sizes: list[int]) -> None:
 
 
 def _dimensions(path: Path) -> tuple[Dimension, ...]:
-    file = Block(_loaded(load_yaml, path), str(path))
+    file = Block(_loaded(read_yaml, path), str(path))
     file.keys(NETWORK_LISTS)
     topologies = _entries(file, "topology")
     lists = {key: _entries(file, key) for key in NETWORK_LISTS}

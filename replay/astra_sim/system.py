@@ -13,14 +13,13 @@ from chakrasim.replay.machine.files.fields import (
     Block,
     found_near,
     is_whole,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.machine import Accelerator
 from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 ALGORITHMS = {
     "ring": "ring",
@@ -220,7 +219,7 @@ class SystemFile:
             return {}
         path = Path(self._found(BY_NODE, self.file.text(BY_NODE)))
         try:
-            nodes = Block(load_yaml(path), str(path))
+            nodes = Block(read_yaml(path), str(path))
         except OSError as error:
             raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from None
         for node in nodes.content:

@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.compute import ComputeCost
 from chakrasim.replay.compute.measured import measured
-from chakrasim.replay.machine.efficiency import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL, Efficiency
+from chakrasim.replay.machine.efficiency import Efficiency
 from chakrasim.traces.check import MAX_TOTAL_PS
 from chakrasim.traces.errors import ConfigError, TraceError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
+from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL
 from chakrasim.traces.units import PS_PER_S
 
 if TYPE_CHECKING:

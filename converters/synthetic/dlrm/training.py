@@ -31,9 +31,7 @@ from chakrasim.converters.synthetic.dlrm.model import Dlrm
 from chakrasim.converters.synthetic.graph_writer.step import BACKWARD, FORWARD, OPTIMIZER, Buckets, StepWriter
 from chakrasim.converters.synthetic.limits import require_least, require_nodes
 from chakrasim.converters.synthetic.op_cost.layers import (
-    ELEMENTWISE,
     INDEX_BYTES,
-    MATMUL,
     Formats,
     Layer,
     Work,
@@ -43,6 +41,7 @@ from chakrasim.converters.synthetic.op_cost.layers import (
 from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, ExecutionGraph
+from chakrasim.traces.op_kinds import ELEMENTWISE, MATMUL
 from chakrasim.traces.workload import Workload
 
 SHARDINGS = ("round-robin", "greedy")

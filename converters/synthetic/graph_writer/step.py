@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from chakrasim.converters.synthetic.limits import require_work
-from chakrasim.converters.synthetic.op_cost.layers import LAUNCH, Layer, Work
+from chakrasim.converters.synthetic.op_cost.layers import Layer, Work
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.memory import ALLOCATES, FREES
+from chakrasim.traces.op_kinds import LAUNCH
 
 FORWARD, BACKWARD, OPTIMIZER = range(3)
 """The attribute `pass`."""

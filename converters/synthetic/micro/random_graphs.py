@@ -18,10 +18,10 @@ from chakrasim.converters.synthetic.micro.microbenchmarks import workload_of
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.op_kinds import KERNELS
 from chakrasim.traces.workload import Workload
 
 DTYPES = ("fp32", "fp16", "bf16")
-OP_KINDS = ("matmul", "attention", "elementwise")
 REACH = 16
 """How far back a node's parents are, in nodes of its rank."""
 PARENTS = 3
@@ -132,7 +132,7 @@ def _kernel(builder: GraphBuilder, draw: _Draw, name: str, after: list[int]) -> 
         ops=draw.below(MOST_GFLOP * 10**9),
         tensor_bytes=draw.below(MOST_TENSOR_BYTES),
         dtype=DTYPES[draw.below(len(DTYPES))],
-        op_kind=OP_KINDS[draw.below(len(OP_KINDS))],
+        op_kind=KERNELS[draw.below(len(KERNELS))],
         lane=("compute", "compute 2")[draw.below(2)],
         after=after,
     )

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from math import prod
 
 from chakrasim.traces.errors import UnknownName
+from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
 
-MATMUL, ATTENTION, ELEMENTWISE, LAUNCH = "matmul", "attention", "elementwise", "launch"
-"""Kinds of operations, as the roofline model tells them apart."""
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 """Of an element by data type."""
 INDEX_BYTES = 8

@@ -14,9 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
 
-MATMUL, ATTENTION, ELEMENTWISE = "matmul", "attention", "elementwise"
-"""Kinds of operations, whose efficiency differs."""
 BYTES = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5}
 """Of an element by data type."""
 BLOCK_SCALED = ("mxfp8",)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template, collective
-from chakrasim.converters.synthetic.op_cost.operations import ELEMENTWISE, Operation, Work
+from chakrasim.converters.synthetic.op_cost.operations import Operation, Work
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk
 from chakrasim.converters.synthetic.transformer.layers.shape import Shape
 from chakrasim.converters.synthetic.transformer.layers.stages import (
@@ -40,6 +40,7 @@ from chakrasim.converters.synthetic.transformer.plan.schedule import (
     passes,
 )
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints
+from chakrasim.traces.op_kinds import ELEMENTWISE
 from chakrasim.traces.workload import Workload
 
 

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from chakrasim.converters.synthetic.op_cost.layers import (
-    ATTENTION,
     INDEX_BYTES,
-    MATMUL,
     Formats,
     Layer,
     attention,
@@ -28,6 +26,7 @@ from chakrasim.converters.synthetic.op_cost.layers import (
     windows,
 )
 from chakrasim.traces.errors import ConfigError, UnknownName
+from chakrasim.traces.op_kinds import ATTENTION, MATMUL
 
 CLASSES = 1000
 Shape = tuple[int, int, int, int]

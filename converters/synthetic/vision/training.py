@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from chakrasim.converters.synthetic.graph_writer.step import OPTIMIZER, Buckets, StepWriter
 from chakrasim.converters.synthetic.limits import require_least, require_nodes
-from chakrasim.converters.synthetic.op_cost.layers import ELEMENTWISE, Formats
+from chakrasim.converters.synthetic.op_cost.layers import Formats
 from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
 from chakrasim.converters.synthetic.vision.networks import Images, Network, network
 from chakrasim.traces.graph import ExecutionGraph
+from chakrasim.traces.op_kinds import ELEMENTWISE
 from chakrasim.traces.workload import Workload
 
 

@@ -10,14 +10,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Tables, Template, collective
-from chakrasim.converters.synthetic.op_cost.operations import (
-    ATTENTION,
-    Exchange,
-    Operation,
-    Ring,
-    Step,
-    Work,
-)
+from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Ring, Step, Work
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.passes.surroundings import (
     backward_order,
@@ -27,10 +20,11 @@ from chakrasim.converters.synthetic.transformer.passes.surroundings import (
     ring_before,
 )
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.op_kinds import ATTENTION, LAUNCH
 
 NEXT_STAGE, PREVIOUS_STAGE, NEXT_CONTEXT, PREVIOUS_CONTEXT = range(4)
 """What `peer` means in a template."""
-COMPUTE, HOST, LAUNCH = "compute", "host", "launch"
+COMPUTE, HOST = "compute", "host"
 
 
 class PassWriter:
