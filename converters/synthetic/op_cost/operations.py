@@ -11,7 +11,7 @@ a layer in 16 bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
@@ -216,8 +216,3 @@ def cast(operation: Operation, rows: int, columns: int, results: int) -> Operati
         Work(rows * results, round(rows * results * moved)),
         kernels=reads * operation.kernels,
     )
-
-
-def renamed(step: Step, prefix: str) -> Step:
-    """The same with a longer name."""
-    return replace(step, name=f"{prefix}{step.name}")
