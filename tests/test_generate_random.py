@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.random_graphs import RandomPlan, generate_random
+from chakrasim.converters.synthetic.micro.random_graphs import RandomPlan, generate_random
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")
 
 CALLER = """
 import helper
-from chakrasim.traces import jit
+from chakrasim.traces.shared import jit
 
 number = jit.compiled(helper.number)
 

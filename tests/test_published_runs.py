@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
 

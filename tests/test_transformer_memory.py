@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from chakrasim.converters.synthetic.transformer.counts import parameters
 from chakrasim.converters.synthetic.transformer.inference import Request, generate_inference
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.plan import Plan
-from chakrasim.converters.synthetic.transformer.presets import load_model
+from chakrasim.converters.synthetic.transformer.model.counts import parameters
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.model.presets import load_model
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.converters.synthetic.transformer.training import generate_training
 from chakrasim.replay.analysis.memory import RankMemory
 from chakrasim.replay.machine.load import load_machine

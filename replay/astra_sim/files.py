@@ -23,11 +23,11 @@ from chakrasim.replay.machine.files.fields import (
     finite,
     is_whole,
     load_json,
-    shown,
 )
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import shown
 
 SHARING = {
     "PER_NPU_MEMORY_EXPANSION": "per-rank",

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from chakrasim.replay.astra_sim.words import GIB, TOPOLOGIES, loaded
-from chakrasim.replay.machine.files.fields import Block, is_whole, load_yaml, shown
+from chakrasim.replay.machine.files.fields import Block, is_whole
 from chakrasim.replay.machine.machine import Dimension
 from chakrasim.traces.errors import nearest
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 KEYS = ("topology", "npus_count", "bandwidth", "latency")
 
 
 def read_network(path: Path, notes: list[str]) -> tuple[Dimension, ...]:
     """The dimensions of a network file. What ASTRA-sim would refuse is added to the notes."""
-    file = Block(loaded(load_yaml, path), str(path))
+    file = Block(loaded(read_yaml, path), str(path))
     file.keys(KEYS)
     topologies = _entries(file, "topology")
     lists = {key: _entries(file, key) for key in KEYS}

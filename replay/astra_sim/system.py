@@ -13,8 +13,6 @@ from chakrasim.replay.machine.files.fields import (
     Block,
     found_near,
     is_whole,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.machine import Accelerator
 from chakrasim.replay.machine.rules import ASTRA_SIM_2
@@ -22,6 +20,7 @@ from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 ALGORITHMS = {
     "ring": "ring",
@@ -221,7 +220,7 @@ class SystemFile:
             return {}
         path = Path(self._found(BY_NODE, self.file.text(BY_NODE)))
         try:
-            nodes = Block(load_yaml(path), str(path))
+            nodes = Block(read_yaml(path), str(path))
         except OSError as error:
             raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from None
         for node in nodes.content:

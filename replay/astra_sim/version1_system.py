@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from chakrasim.replay.astra_sim.words import unknown_word
-from chakrasim.replay.machine.files.fields import MOST_BUS_NS, MOST_PS, MOST_WHOLE, Block, shown
+from chakrasim.replay.machine.files.fields import MOST_BUS_NS, MOST_PS, MOST_WHOLE, Block
 from chakrasim.replay.machine.rules import ASTRA_SIM_1
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import shown
 
 MAX_DIGITS = 20
 """Decimal digits that are worth reading: int64 has 19."""

@@ -12,8 +12,8 @@ import click
 from chakrasim.traces.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chakrasim.converters.synthetic.transformer.model import Model
-    from chakrasim.converters.synthetic.transformer.plan import Plan
+    from chakrasim.converters.synthetic.transformer.model.model import Model
+    from chakrasim.converters.synthetic.transformer.plan.plan import Plan
     from chakrasim.traces.workload import Workload
 
 DEFAULT_MACHINE = "hgx-h100"
@@ -154,8 +154,8 @@ class Transformer:
 
     def read(self) -> tuple[Model, Plan]:
         """Raises ConfigError for ranks that don't multiply up, and for a model that can't be read."""
-        from chakrasim.converters.synthetic.transformer.plan import Plan
-        from chakrasim.converters.synthetic.transformer.presets import load_model
+        from chakrasim.converters.synthetic.transformer.model.presets import load_model
+        from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
         o = self.options
         data = _data_ranks(o)
@@ -201,7 +201,7 @@ class Transformer:
 
         Raises ConfigError for a plan that doesn't fit the model, with options that would.
         """
-        from chakrasim.converters.synthetic.transformer.rules import BrokenRule
+        from chakrasim.converters.synthetic.transformer.plan.rules import BrokenRule
 
         try:
             return self._generate(all_ranks=all_ranks)

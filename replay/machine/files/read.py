@@ -15,8 +15,6 @@ from chakrasim.replay.machine.files.fields import (
     Block,
     found_near,
     is_whole,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
@@ -42,6 +40,7 @@ from chakrasim.replay.plugins import COMPUTE
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 KINDS = {kind.label: kind for kind in CommKind}
 
@@ -77,7 +76,7 @@ def read_machine(path: Path) -> Machine:
 
     Raises ConfigError with the file, the place in it, what was expected and what came.
     """
-    file = Block(load_yaml(path), str(path))
+    file = Block(read_yaml(path), str(path))
     file.keys(("name", "source", "network", "collectives"), OPTIONAL)
     dimensions = _dimensions(file)
     scheduling = _scheduling(file, path) if file.has("scheduling") else None
