@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples in every run, so that a failure is the change's; new ones on request.
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore", print_blob=True)
+# The same examples in every run, so that a failure is the change's; new ones on request. No deadline: how long an
+# example takes is up to what else the machine does.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", print_blob=True, deadline=None)
 settings.load_profile("explore" if os.environ.get("CHAKRASIM_EXPLORE") else "fixed")
 
 ROOT = Path(__file__).resolve().parent.parent
