@@ -37,7 +37,7 @@ def fitting(benchmarks: None) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def published(benchmarks: None, shared: Path) -> list[object]:
-    found, _ = importlib.import_module("published_runs").runs(shared / "published" / "measured.json")
+    found, _ = importlib.import_module("published_runs").runs(shared / "published/measured.json")
     return list(found)
 
 

@@ -201,7 +201,7 @@ REAL = [
 def test_real_files_are_diagnosed_mended_and_replayed(
     shared: Path, tmp_path: Path, name: str, expected: dict[str, int]
 ) -> None:
-    trace = shared / "real_traces" / name
+    trace = shared / f"real_traces/{name}"
     broken = CliRunner().invoke(main, ["inspect", str(trace)])
     assert broken.exit_code == 2
     assert "--fix OUT mends what is certain" in broken.stderr

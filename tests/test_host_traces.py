@@ -141,11 +141,11 @@ def test_a_host_trace_tells_what_the_profiler_left_out(tmp_path: Path) -> None:
 
 
 def test_real_pairs_are_linked_to_the_last_operator(shared: Path) -> None:
-    real = shared / "real_traces"
-    pairs = [*(real / "megatron_tp8_a100").glob("host.*"), *(real / "megatron_tp2_v100").glob("host.*")]
-    pairs += [*shared.glob("own_traces/out_*/host.*"), real / "hta_simple_add_pair/host.0.json.gz"]
-    assert len(pairs) == 8 + 2 + 24 + 1
-    for host in pairs:
+    folders = [f"own_traces/out_{name}" for name in ("colls", "ddp", "fsdp2", "fsdp2_tp", "pp", "pp_batch")]
+    folders += ["real_traces/megatron_tp8_a100", "real_traces/megatron_tp2_v100"]
+    pairs = [host for folder in folders for host in (shared / folder).glob("host.*")]
+    assert len(pairs) == 8 + 2 + 24
+    for host in (*pairs, shared / "real_traces/hta_simple_add_pair/host.0.json.gz"):
         recording = read_recording(host.with_name(host.name.replace("host", "device")))
         link = link_host_trace(recording, read_host_trace(host))
         assert link.count == link.operators, host

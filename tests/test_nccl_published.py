@@ -18,7 +18,7 @@ from chakrasim.traces.units import PS_PER_S
 
 
 def published(shared: Path) -> list[dict[str, Any]]:
-    entries = orjson.loads((shared / "published" / "measured.json").read_bytes())["entries"]
+    entries = orjson.loads((shared / "published/measured.json").read_bytes())["entries"]
     return [entry for entry in entries if entry["category"] == "collective"]
 
 
