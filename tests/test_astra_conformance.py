@@ -70,6 +70,7 @@ def test_few_runs_are_listed_and_each_is_one(shared: Path) -> None:
         recorded_run(shared, name)
 
 
+@pytest.mark.slow
 def test_the_command_counts_what_is_exact(shared: Path) -> None:
     folders = {recorded_run(shared, name)[1] for name in NAMES}
     result = CliRunner().invoke(main, ["conformance", *map(str, folders)])

@@ -82,6 +82,7 @@ def _add_step(
     return [builder.add(NodeKind.COLL, name, comm_kind=kinds[step], comm_bytes=100, group=group, **common)]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**9), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_random_graphs_run_and_keep_what_waits_for_what(
@@ -145,6 +146,7 @@ TRACES = ["sample:ddp_transformer", *map(str, shared_files("real_traces/megatron
 TRACES += ["own_traces/out_fsdp2_tp", "own_traces/out_pp"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trace", TRACES)
 def test_a_recorded_trace_takes_as_long_there_as_here(
     trace: str, tmp_path: Path, request: pytest.FixtureRequest

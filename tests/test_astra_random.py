@@ -83,6 +83,7 @@ def test_graphs_of_all_kinds_of_nodes(seed: int) -> None:
     compare(random_node_case(seed))
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=EXAMPLES // 2, deadline=None)
 def test_a_memory_bus_that_chunks_share(seed: int) -> None:

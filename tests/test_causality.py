@@ -23,6 +23,7 @@ from chakrasim.traces.graph import ExecutionGraph, NodeKind
 from chakrasim.traces.order import program_order
 from chakrasim.traces.workload import Workload
 
+pytestmark = pytest.mark.slow
 TRACES = [
     "hta_cuda_sync_events/alexnet.json.gz",
     "hta_cuda_sync_events/event_sync_multi_stream.json.gz",

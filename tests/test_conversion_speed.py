@@ -91,6 +91,7 @@ def test_samples_are_scanned_to_the_last_bit(trace: Path) -> None:
     scanned_as_parsed(trace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trace", TRACES, ids=str)
 def test_recorded_traces_are_scanned_to_the_last_bit(shared: Path, trace: Path) -> None:
     scanned_as_parsed(shared / trace)

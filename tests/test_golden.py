@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from golden_summary import GOLDEN, SHARED, golden_file, inputs, summary
 
+pytestmark = pytest.mark.slow
 NAMES = sorted(path.stem.replace("__", "/") for path in GOLDEN.glob("*.txt"))
 
 

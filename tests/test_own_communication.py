@@ -207,6 +207,7 @@ def recovered(workload: Workload, rank: int) -> list[tuple[Expected, str | None]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", WORLD)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_what_a_script_sent_is_recovered_in_order(shared: Path, script: str, rank: int) -> None:
@@ -220,6 +221,7 @@ def test_what_a_script_sent_is_recovered_in_order(shared: Path, script: str, ran
         assert dtype == ("uint8" if wanted.kind == "barrier" else "fp32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_outputs_are_recovered_wherever_they_are_single_tensors(shared: Path, script: str) -> None:
     for rank in WORLD:

@@ -105,6 +105,7 @@ PLANS = {
 """Those of Korthikanti 2022, table 3, with fewer micro-batches: a stage holds no more at once."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANS)
 def test_activations_are_within_a_tenth_of_the_published_ones(name: str, shared: Path) -> None:
     entries = json.loads((shared / "published/measured.json").read_text())["entries"]

@@ -141,6 +141,7 @@ def from_bytes(data: bytes, rank: int = 3, *, drops_unknown: bool = False) -> Ex
     return None if source is None else graph_from_bytes(source)
 
 
+@pytest.mark.slow
 @given(data=files())
 @settings(max_examples=400, deadline=None)
 def test_whatever_is_read_is_the_same(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
