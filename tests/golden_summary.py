@@ -26,13 +26,15 @@ from chakrasim.traces.workload import Workload
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).parents[2] / "shared"))
 MOST_LANES = 12
+FOLDERS = ("megatron_tp2_v100", "megatron_tp8_a100", "resnet50_ddp2_hostonly")
+"""Those with several ranks."""
 
 
 def inputs(shared: Path) -> list[str]:
     """Every file of the recorded traces, and every folder with several ranks, by name."""
     root = shared / "real_traces"
     files = [p for p in sorted(root.rglob("*")) if p.is_file() and p.parent != root]
-    folders = [root / name for name in ("megatron_tp2_v100", "megatron_tp8_a100", "resnet50_ddp2_hostonly")]
+    folders = [p for name in FOLDERS if (p := root / name).is_dir()]
     own = [p for p in sorted((shared / "own_traces").glob("out_*")) if p.is_dir()]
     return [str(p.relative_to(shared)) for p in (*files, *folders, *own)]
 

@@ -315,7 +315,7 @@ def megatron(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Workload
     """Two ranks of Megatron, tensor parallel, on V100."""
     folder = tmp_path_factory.mktemp("tp2")
     for rank in range(2):
-        shutil.copy(shared / "real_traces/megatron_tp2_v100" / f"device.{rank}.json.gz", folder)
+        shutil.copy(shared / f"real_traces/megatron_tp2_v100/device.{rank}.json.gz", folder)
     return open_workload(str(folder))
 
 

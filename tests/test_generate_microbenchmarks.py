@@ -193,6 +193,7 @@ def test_a_halo_exchange_in_two_dimensions() -> None:
     assert sum(sent.values()) == 2 * len(edges)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 3), st.booleans())
 def test_any_halo_exchange_is_valid_and_ends(grid: list[int], repeat: int, is_periodic: bool) -> None:

@@ -40,6 +40,7 @@ def of_kind(workload: Workload, kind: NodeKind) -> list[tuple[ExecutionGraph, in
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(plans, st.sampled_from(["analytical", "shared-ports", "congestion-aware"]))
 def test_every_seed_is_valid_and_replays_without_deadlock(plan: RandomPlan, network: str) -> None:

@@ -25,6 +25,7 @@ print(jit.compiled(doubled, calls=(helper,))())
 """
 
 
+@pytest.mark.slow
 def test_a_change_of_what_is_called_is_seen(tmp_path: Path) -> None:
     caller, helper = tmp_path / "caller.py", tmp_path / "helper.py"
     caller.write_text(CALLER)

@@ -145,6 +145,7 @@ JOBS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
 def test_all_ranks_of_a_real_job_take_as_long_as_they_did(shared: Path, name: str) -> None:
     workload = convert_pytorch(shared / name)

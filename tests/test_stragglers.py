@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from replay_cases import coll, rank, result_of
 
 from chakrasim.replay.cli.open_workload import open_workload
@@ -153,6 +154,7 @@ def _faster(result: Result, number: int, share: float) -> Result:
     return simulate(workload, result.machine, network=result.network)
 
 
+@pytest.mark.slow
 def test_the_rank_that_costs_most_is_the_one_to_speed_up(shared: Path) -> None:
     """A tenth off its work gains more than off any other's, and only there others wait less."""
     workload = open_workload(str(shared / "real_traces/megatron_tp8_a100"))
