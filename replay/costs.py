@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.replay.compute import compute_model
+from chakrasim.replay.compute.durations import NodeDurations
 from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
 from chakrasim.replay.engine.program import Program, is_marker
 from chakrasim.replay.engine.recorded_rendezvous import Meetings, recorded_meetings
 from chakrasim.replay.network.event_driven import plays_messages
-from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
-from chakrasim.traces.patterns import matches
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
@@ -62,15 +60,25 @@ def needs_system(machine: Machine, network: str) -> bool:
     return network == "congestion-aware" or machine.scheduling is not None or shares_memory
 
 
-def cost(program: Program, machine: Machine, compute: str, network: str, scales: Scales) -> Costs:
+def cost(
+    program: Program,
+    machine: Machine,
+    compute: str,
+    network: str,
+    durations: NodeDurations,
+) -> Costs:
     """Cost every node and collective. All costs are rounded down to whole cycles of the machine.
+
+    `durations` are those of the nodes by the compute model.
 
     Raises UnknownName for an unknown model, ConfigError if the machine is too small for the workload.
     """
     if network not in NETWORKS:
         raise UnknownName("network model", network, NETWORKS)
-    notes: Counter[str] = Counter()
-    durations_ps, recorded_ps = _node_durations(program, machine, compute, scales, notes)
+    notes = durations.notes()
+    of_ranks = [durations.by_rank[rank] for rank in program.workload.graphs]
+    durations_ps = np.concatenate([one.modelled_ps for one in of_ranks])
+    recorded_ps = np.concatenate([one.recorded_ps for one in of_ranks])
     if network == "recorded":
         return _as_recorded(program, machine, recorded_ps)
     if needs_system(machine, network):
@@ -87,7 +95,7 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
     if network == "shared-ports":
         durations_ps[program.roles == SEND] = ASK_PS
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items()]
-    lines += _idle_scales(program, scales)
+    lines += durations.idle_scales()
     if compute == "roofline" and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
         lines.append("the roofline costs nodes of a device, of which the trace has none")
     if restricted := program.count(_joined(program, "involved_dims") >= 0):
@@ -198,42 +206,6 @@ def _joined(program: Program, column: str) -> Ints:
     """A column of all ranks' graphs, one after the other."""
     columns = [getattr(graph, column) for graph in program.workload.graphs.values()]
     return np.concatenate(columns).astype(np.int64)
-
-
-def _idle_scales(program: Program, scales: Scales) -> list[str]:
-    """What of the scales changes nothing, since there is no such node."""
-    is_compute = (program.kinds >= NodeKind.MEM_LOAD) & (program.kinds <= NodeKind.COMP)
-    idle = [
-        f"the scale of the {what} changes nothing: the trace has no compute or memory node there"
-        for what, factor, is_cpu in (("host", scales.cpu, True), ("device", scales.device, False))
-        if factor != 1.0 and not (is_compute & (program.is_cpu == is_cpu)).any()
-    ]
-    names = {name for graph in program.workload.graphs.values() for name in graph.names}
-    return idle + [
-        f"the scale of {pattern!r} changes nothing: no node has such a name"
-        for pattern, _ in scales.patterns
-        if not any(matches(pattern, name) for name in names)
-    ]
-
-
-def _node_durations(
-    program: Program, machine: Machine, compute: str, scales: Scales, notes: Counter[str]
-) -> tuple[Ints, Ints]:
-    """Durations by the compute model, and as recorded; both int64[N], scaled."""
-    model = compute_model(compute)
-    columns: dict[int, tuple[Ints, Ints, Counter[str]]] = {}
-    weights = program.matched.rank_weights.tolist()
-    for graph, weight in zip(program.workload.graphs.values(), weights, strict=True):
-        if id(graph) not in columns:
-            costs = model(graph, machine)
-            recorded_ps = scales.apply(graph, graph.durations_ps)
-            modelled_ps = scales.apply(graph, costs.durations_ps)
-            durations_ps = np.where(graph.is_communication, recorded_ps, modelled_ps)
-            durations_ps[is_marker(graph.kinds)] = 0
-            columns[id(graph)] = durations_ps, recorded_ps, Counter(costs.notes)
-        notes.update({text: count * weight for text, count in columns[id(graph)][2].items()})
-    both = [columns[id(graph)] for graph in program.workload.graphs.values()]
-    return np.concatenate([c[0] for c in both]), np.concatenate([c[1] for c in both])
 
 
 class _Pricing:

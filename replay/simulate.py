@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.replay.compute import default_compute
+from chakrasim.replay.compute.durations import NodeDurations, compute_model, default_compute
 from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import PLAIN
@@ -53,7 +53,7 @@ class Prepared:
         self.workload = workload
         self._programs: dict[int, Program] = {}
         self._quotients: dict[bytes, Program] = {}
-        self._kinds: dict[tuple[int, bool, bool], Kinds] = {}
+        self._kinds: dict[tuple[int, bool], Kinds] = {}
 
     def simulate(
         self,
@@ -70,12 +70,13 @@ class Prepared:
         shares_links = needs_system(machine, network)
         blocks = None if shares_links else machine.blocks(self.workload.world_size)
         workload = self.workload.complete_for(blocks)
+        durations = NodeDurations.of(workload, compute_model(compute, machine), scales)
         if classes:
-            found = self._classes(workload, machine, network, by_name=bool(scales.patterns))
+            found = self._classes(workload, machine, network, durations)
         else:
             found = every_rank(workload, "it was asked for")
         program = self._program_of(found)
-        costs = cost(program, machine, compute, network, scales)
+        costs = cost(program, machine, compute, network, durations)
         starts_ps, ends_ps, notes, skipped = run_program(program, machine, network, costs, extrapolate)
         if costs.meetings is not None and (ends_ps < 0).any():
             # Clocks that are wrong after all, or edits, can make senders wait for each other.
@@ -95,7 +96,9 @@ class Prepared:
             extrapolated=skipped,
         )
 
-    def _classes(self, workload: Workload, machine: Machine, network: str, *, by_name: bool) -> RankClasses:
+    def _classes(
+        self, workload: Workload, machine: Machine, network: str, durations: NodeDurations
+    ) -> RankClasses:
         """The ranks of which one each is enough."""
         if len(workload.graphs) < 2:
             return every_rank(workload, "there is only one")
@@ -104,13 +107,14 @@ class Prepared:
             return every_rank(workload, f"with --network {network} messages of different ranks meet")
         if machine.system.rules.ends_one_by_one and network == "measured":
             return every_rank(workload, "by ASTRA-sim's rules the ranks' order matters")
-        key = len(workload.graphs), by_name, network == "measured"
+        key = len(workload.graphs), network == "measured"
         if key not in self._kinds:
-            self._kinds[key] = kinds_of_graphs(workload, by_name=by_name, by_root=network == "measured")
+            self._kinds[key] = kinds_of_graphs(workload, by_root=network == "measured")
+        kinds = self._kinds[key].with_durations(list(durations.by_rank.values()))
         if network == "recorded" or is_asked:
-            classes = rank_classes(workload, None, self._kinds[key])
+            classes = rank_classes(workload, None, kinds)
         else:
-            classes = rank_classes(workload, machine, self._kinds[key])
+            classes = rank_classes(workload, machine, kinds)
         if is_asked and not (
             len(classes) == 1 and all_alike(workload, machine.sized_for(workload.world_size))
         ):

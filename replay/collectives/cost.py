@@ -7,11 +7,8 @@ from functools import lru_cache
 
 from chakrasim.replay.collectives.hockney import ALGORITHMS, Span
 from chakrasim.replay.collectives.layout import spans
-from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.machine.machine import NCCL, Machine
 from chakrasim.traces.graph import CommKind
-
-NCCL = "nccl"
-"""The algorithm whose costs `nccl.py` has."""
 
 
 def collective_ps(

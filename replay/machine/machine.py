@@ -17,6 +17,9 @@ from chakrasim.traces.units import PS_PER_S
 
 TOPOLOGIES = ("ring", "fully_connected", "switch")
 
+NCCL = "nccl"
+"""The algorithm of all dimensions where NCCL's own protocol costs collectives."""
+
 MEMORY_SHARING = ("per-rank", "per-node", "pool")
 """Who has a link to remote memory of its own: each rank, each node, or all ranks one together. What shares a
 link is served one after the other."""

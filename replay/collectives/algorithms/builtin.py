@@ -15,7 +15,9 @@ from functools import cache
 import numpy as np
 
 from chakrasim.replay.collectives.algorithms.steps import Step, everyone
-from chakrasim.traces.errors import ConfigError, UnknownName
+from chakrasim.replay.machine.algorithm_names import parse_algorithm
+from chakrasim.replay.plugins import ALGORITHMS
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, Ints
 
 ALL_REDUCE, ALL_GATHER = CommKind.ALL_REDUCE, CommKind.ALL_GATHER
@@ -152,46 +154,29 @@ class Algorithm:
     """Members do different things, and every second chunk takes the other tree (`is_min`)."""
 
 
-ALGORITHMS = {
-    "ring": Algorithm("ring", ring),
-    "direct": Algorithm("direct", direct, window=None),
-    "halving-doubling": Algorithm(
-        "halving-doubling",
-        halving_doubling,
-        kinds=(ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER),
-        needs_power_of_two=True,
-    ),
-    "double-binary-tree": Algorithm(
-        "double-binary-tree",
-        double_binary_tree,
-        kinds=(ALL_REDUCE, REDUCE_SCATTER),
-        needs_power_of_two=True,
-        is_tree=True,
-    ),
-}
-"""By name. `direct:3` is direct with a window of 3; `one-ring` is a ring over all ranks, and so on."""
+RING = Algorithm("ring", ring)
+DIRECT = Algorithm("direct", direct, window=None)
+HALVING_DOUBLING = Algorithm(
+    "halving-doubling",
+    halving_doubling,
+    kinds=(ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER),
+    needs_power_of_two=True,
+)
+DOUBLE_BINARY_TREE = Algorithm(
+    "double-binary-tree",
+    double_binary_tree,
+    kinds=(ALL_REDUCE, REDUCE_SCATTER),
+    needs_power_of_two=True,
+    is_tree=True,
+)
 
 
 @cache
 def algorithm(name: str) -> Algorithm:
-    """The algorithm of a name, with its window and `one-`. Raises UnknownName."""
-    base = name.removeprefix("one-")
-    base, colon, window = base.partition(":")
-    if base not in ALGORITHMS or (colon and (base != "direct" or not window.isdigit() or int(window) < 1)):
-        raise UnknownName("collective algorithm", name, (*ALGORITHMS, "direct:3", "one-ring"))
-    found = ALGORITHMS[base]
-    return replace(
-        found,
-        name=name,
-        window=int(window) if colon else found.window,
-        is_flat=name.startswith("one-"),
-    )
+    """The algorithm of a name: `direct:3` is direct with a window of 3, `one-ring` a ring over all ranks.
 
-
-def is_algorithm(name: str) -> bool:
-    """Whether `algorithm` knows the name."""
-    try:
-        algorithm(name)
-    except UnknownName:
-        return False
-    return True
+    Raises UnknownName.
+    """
+    base, window, is_flat = parse_algorithm(name)
+    found: Algorithm = ALGORITHMS.get(base)
+    return replace(found, name=name, window=window or found.window, is_flat=is_flat)

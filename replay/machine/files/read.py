@@ -6,10 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from chakrasim.replay.collectives import ALGORITHMS
-from chakrasim.replay.collectives.algorithms.builtin import is_algorithm
-from chakrasim.replay.collectives.cost import NCCL
-from chakrasim.replay.compute import COMPUTE
+from chakrasim.replay.machine.algorithm_names import is_algorithm
 from chakrasim.replay.machine.files.efficiency import read_efficiency
 from chakrasim.replay.machine.files.fields import (
     GIGA,
@@ -23,6 +20,7 @@ from chakrasim.replay.machine.files.fields import (
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
     MEMORY_SHARING,
+    NCCL,
     TOPOLOGIES,
     Accelerator,
     Dimension,
@@ -39,6 +37,7 @@ from chakrasim.replay.machine.scheduling import (
     Bus,
     Scheduling,
 )
+from chakrasim.replay.plugins import COMPUTE
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
@@ -46,6 +45,8 @@ from chakrasim.traces.units import PS_PER_NS, PS_PER_US
 KINDS = {kind.label: kind for kind in CommKind}
 
 OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups")
+CLOSED_FORMS = ("ring", "direct")
+"""Algorithms whose costs are known without playing their steps."""
 CHOICES = {
     "all_reduce": ALL_REDUCE_WAYS,
     "dimension_order": DIMENSION_ORDERS,
@@ -98,7 +99,7 @@ def read_machine(path: Path) -> Machine:
         cycle_ps=file.whole("cycle_ps", least=1, default=1),
         remote_memory=_remote_memory(file) if file.has("remote_memory") else None,
         scheduling=scheduling,
-        compute=file.choice("compute", COMPUTE) if file.has("compute") else "measured",
+        compute=file.choice("compute", COMPUTE.names()) if file.has("compute") else "measured",
         nccl=nccl,
     )
     if machine.compute == "roofline" and machine.accelerator is None:
@@ -199,14 +200,14 @@ def _algorithms(
 
 
 def _check_algorithm(block: Block, label: str, name: str, *, is_played: bool) -> None:
-    if name in ALGORITHMS or name == NCCL or (is_played and is_algorithm(name)):
+    if name in CLOSED_FORMS or name == NCCL or (is_played and is_algorithm(name)):
         return
     if is_algorithm(name):
         block.fail(
-            f"{label}: {name} is for machines with a scheduling block; expected {' or '.join(ALGORITHMS)}"
+            f"{label}: {name} is for machines with a scheduling block; expected {' or '.join(CLOSED_FORMS)}"
         )
-    played = [*ALGORITHMS, "direct:4", "halving-doubling", "double-binary-tree"]
-    known = played if is_played else [*ALGORITHMS, NCCL]
+    played = [*CLOSED_FORMS, "direct:4", "halving-doubling", "double-binary-tree"]
+    known = played if is_played else [*CLOSED_FORMS, NCCL]
     block.fail(f"{label}: {UnknownName('collective algorithm', name, known)}")
 
 
