@@ -21,7 +21,7 @@ from chakrasim.replay.compute.durations import NodeDurations, compute_model, def
 from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import PLAIN
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.program import WholeProgram
 from chakrasim.replay.results.result import Replayed, Result
 from chakrasim.replay.symmetry.classes import every_rank, rank_classes
 from chakrasim.replay.symmetry.fingerprint import kinds_of_graphs
@@ -51,7 +51,8 @@ class Prepared:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self._programs: dict[int, Program] = {}
+        self._programs: dict[int, WholeProgram] = {}
+        self._everyone: Workload | None = None
         self._quotients: dict[bytes, Program] = {}
         self._kinds: dict[tuple[int, bool], Kinds] = {}
 
@@ -67,9 +68,8 @@ class Prepared:
     ) -> Result:
         """As the function `simulate` on the workload."""
         compute = compute or default_compute(self.workload, machine.compute)
-        shares_links = needs_system(machine, network)
-        blocks = None if shares_links else machine.blocks(self.workload.world_size)
-        workload = self.workload.complete_for(blocks)
+        description, machine = machine, _sized(machine, self.workload.world_size)
+        workload = self._workload_for(machine, network)
         durations = NodeDurations.of(workload, compute_model(compute, machine), scales)
         if classes:
             found = self._classes(workload, machine, network, durations)
@@ -87,14 +87,23 @@ class Prepared:
         return Result(
             replayed=Replayed(program, starts_ps[: len(program)], ends_ps[: len(program)]),
             classes=found,
-            lay_out=lambda: self._program(workload),
-            machine=machine,
+            whole=self._whole(workload),
+            machine=description,
             compute=compute,
             network=network,
             notes=(*workload.notes, *costs.notes, *notes),
             has_meetings=costs.meetings is not None,
             extrapolated=skipped,
         )
+
+    def _workload_for(self, machine: Machine, network: str) -> Workload:
+        """With graphs of all ranks where the machine needs those; they are made once."""
+        blocks = None if needs_system(machine, network) else machine.blocks(self.workload.world_size)
+        if self.workload.stands_for_all_on(blocks):
+            return self.workload
+        if self._everyone is None:
+            self._everyone = self.workload.complete_for(None)
+        return self._everyone
 
     def _classes(
         self, workload: Workload, machine: Machine, network: str, durations: NodeDurations
@@ -115,26 +124,26 @@ class Prepared:
             classes = rank_classes(workload, None, kinds)
         else:
             classes = rank_classes(workload, machine, kinds)
-        if is_asked and not (
-            len(classes) == 1 and all_alike(workload, machine.sized_for(workload.world_size))
-        ):
+        if is_asked and not (len(classes) == 1 and all_alike(workload, machine)):
             return every_rank(workload, "the machine schedules collectives by rank, and not all do the same")
         return classes
 
     def _program_of(self, classes: RankClasses) -> Program:
         if classes.is_whole:
-            return self._program(classes.workload)
+            return self._whole(classes.workload).program
         key = classes.index.tobytes()
         if key not in self._quotients:
             self._quotients[key] = quotient(classes)
         return self._quotients[key]
 
-    def _program(self, workload: Workload) -> Program:
+    def _whole(self, workload: Workload) -> WholeProgram:
         """One for the ranks that have graphs, one for all where a machine needs those."""
-        ranks = len(workload.graphs)
-        if ranks not in self._programs:
-            self._programs[ranks] = lower(workload)
-        return self._programs[ranks]
+        return self._programs.setdefault(len(workload.graphs), WholeProgram(workload))
+
+
+def _sized(machine: Machine, world_size: int) -> Machine:
+    """The machine with every size known. One that is too small stays so: it is refused where it is needed."""
+    return machine.sized_for(world_size) if machine.holds(world_size) else machine
 
 
 def simulate(

@@ -129,10 +129,15 @@ class Workload:
             group_tables=tables,
         )
 
+    def stands_for_all_on(self, blocks: Sequence[int] | None) -> bool:
+        """Whether ranks without a graph are exactly like the others on a machine with blocks of these sizes,
+        or can't be made. None asks for all ranks."""
+        return self.others is None or (blocks is not None and self.others.are_alike(blocks))
+
     def complete_for(self, blocks: Sequence[int] | None) -> Workload:
         """With graphs of all ranks, if those without one aren't exactly like the others on a machine with
         blocks of these sizes, or if that is None. A workload that was read can't be completed."""
-        if self.others is None or (blocks is not None and self.others.are_alike(blocks)):
+        if self.others is None or self.stands_for_all_on(blocks):
             return self
         return self.others.everyone()
 

@@ -8,6 +8,7 @@ begins end at time 0 in order of rank.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -241,6 +242,21 @@ def lower(workload: Workload, matched: Matched | None = None) -> Program:
         parent_counts=np.concatenate([*parent_counts, np.ones(len(graphs), dtype=np.int32)]),
         matched=matched,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class WholeProgram:
+    """The program of all of a workload's ranks, laid out when it is first needed."""
+
+    workload: Workload
+
+    @cached_property
+    def program(self) -> Program:
+        """O(nodes + edges) the first time."""
+        return lower(self.workload)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"workload": self.workload}  # the program follows from it
 
 
 def lanes_of(graph: ExecutionGraph) -> Rows:

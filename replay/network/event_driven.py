@@ -20,6 +20,7 @@ from chakrasim.replay.collectives.execution.scheduler import Collective, Schedul
 from chakrasim.replay.collectives.execution.task_graph import TaskRun
 from chakrasim.replay.collectives.placement import Layout, check_runs, lay_out
 from chakrasim.replay.engine.event_queue import Clock
+from chakrasim.replay.machine.machine import NCCL
 from chakrasim.replay.transport.fifo_links import FifoLinks
 from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.errors import ConfigError
