@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.compute.durations import NodeDurations
 from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
-from chakrasim.replay.engine.program import Program, is_marker
-from chakrasim.replay.engine.recorded_rendezvous import Meetings, recorded_meetings
+from chakrasim.replay.engine.program import Meetings, Program, is_marker
+from chakrasim.replay.engine.recorded_rendezvous import recorded_meetings
 from chakrasim.replay.network.event_driven import plays_messages
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows

@@ -26,7 +26,8 @@ from chakrasim.traces import CommKind, GraphBuilder, NodeKind
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.io import write_graph
-from chakrasim.traces.workload import Workload, load_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import load_workload
 
 SAMPLE = Path(__file__).parents[1] / "traces" / "samples" / "ddp_transformer"
 NETWORK = """

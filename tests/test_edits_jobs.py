@@ -25,7 +25,7 @@ from chakrasim.traces.edits.step import cut_step
 from chakrasim.traces.edits.widen import widen
 from chakrasim.traces.errors import ConfigError, TraceError, UnknownName
 from chakrasim.traces.graph import CLOCK
-from chakrasim.traces.workload import load_workload, save_workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 MACHINE = load_machine(DEFAULT_MACHINE)
 
