@@ -24,8 +24,7 @@ from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 
 if TYPE_CHECKING:
     from chakrasim.replay.compute.durations import NodeDurations
-    from chakrasim.replay.engine.program import Program
-    from chakrasim.replay.engine.recorded_rendezvous import Meetings
+    from chakrasim.replay.engine.program import Meetings, Program
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.replay.network.interface import NetworkModel, Priced
 

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.calibration.nccl_tests import KINDS, SEND_RECEIVE, Table
-from chakrasim.replay.collectives.cost import NCCL
 from chakrasim.replay.collectives.nccl_model import GATHERING, Shape, lines, shape
-from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.machine.machine import NCCL, Machine
 from chakrasim.replay.machine.nccl_parameters import (
     LL,
     LL128,

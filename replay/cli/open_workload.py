@@ -71,7 +71,7 @@ def open_workload(
     opened.
     """
     from chakrasim.traces.check import raise_problems
-    from chakrasim.traces.workload import read_workload
+    from chakrasim.traces.workload_files import read_workload
 
     path = trace_path(name)
     if is_profiler_input(path, beside_graphs=not prefers_graphs):

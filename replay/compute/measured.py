@@ -41,8 +41,8 @@ class Measured:
                 node = graph.ids[by_bytes.argmax()]
                 raise ConfigError(
                     f"rank {graph.rank} node {node} is a memory node without a recorded duration, and "
-                    f"machine {self.machine.name!r} ({self.machine.source}) states no memory that could say how long "
-                    "it takes"
+                    f"machine {self.machine.name!r} ({self.machine.source}) states no memory that could say "
+                    "how long it takes"
                 )
             durations_ps[by_bytes] = memory_ps(graph.tensor_bytes[by_bytes], self.machine)
         absent = (graph.kinds == NodeKind.COMP) & (durations_ps == 0)

@@ -128,6 +128,10 @@ class Machine:
         sizes = [dimension.size for dimension in self.dimensions]
         return None if None in sizes else prod(size for size in sizes if size is not None)
 
+    def holds(self, world_size: int) -> bool:
+        """Whether it has so many ranks, or can grow to them."""
+        return self.size is None or self.size >= world_size
+
     def sized_for(self, world_size: int) -> Machine:
         """The same machine with every size known, large enough for so many ranks.
 
