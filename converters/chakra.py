@@ -37,7 +37,7 @@ def _sniff(head: bytes, path: Path) -> bool:
 
 
 def _convert(path: Path, context: ConvertContext) -> Workload:
-    from chakrasim.traces.workload import read_workload
+    from chakrasim.traces.workload_files import read_workload
 
     return read_workload(
         path,

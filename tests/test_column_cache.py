@@ -18,7 +18,7 @@ from chakrasim.traces.reading import column_cache
 from chakrasim.traces.reading.column_cache import Columns
 from chakrasim.traces.shared import jit
 from chakrasim.traces.testing import graph
-from chakrasim.traces.workload import read_workload
+from chakrasim.traces.workload_files import read_workload
 from chakrasim.traces.writing.encode import encode_graph
 
 WRITER = """

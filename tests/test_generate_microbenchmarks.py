@@ -24,6 +24,7 @@ from chakrasim.converters.synthetic.micro.patterns import Pattern, rounds, size_
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError
@@ -47,7 +48,7 @@ def line(tmp_path: Path) -> Machine:
 
 
 def step_us(workload: Workload, machine: Machine) -> float:
-    return simulate(workload, machine).to_json()["step_time_ns"] / 1000
+    return json_document(simulate(workload, machine))["step_time_ns"] / 1000
 
 
 def messages(workload: Workload) -> Counter[tuple[int, int, int, int]]:

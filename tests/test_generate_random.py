@@ -20,7 +20,8 @@ from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
-from chakrasim.traces.workload import Workload, save_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import save_workload
 
 plans = st.builds(
     RandomPlan,

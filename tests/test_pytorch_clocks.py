@@ -15,7 +15,8 @@ from chakrasim.traces.edits.parts.start import LATER_START, delay_start, is_star
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import CLOCK, CommKind, NodeKind
 from chakrasim.traces.testing import graph
-from chakrasim.traces.workload import Workload, load_workload, save_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 US = 10**6
 

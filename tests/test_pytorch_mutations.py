@@ -19,7 +19,8 @@ from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.replay.analysis.fidelity import compare, replay_as_recorded
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
-from chakrasim.traces.workload import Workload, load_workload, save_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 SMALL = [
     "real_traces/hta_cuda_sync_events/event_sync.json.gz",

@@ -13,7 +13,7 @@ from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.graph import NodeKind
-from chakrasim.traces.workload import load_workload, save_workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 TRACES = [
     path

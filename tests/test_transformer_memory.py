@@ -14,7 +14,7 @@ from chakrasim.converters.synthetic.transformer.model.model import Model
 from chakrasim.converters.synthetic.transformer.model.presets import load_model
 from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.converters.synthetic.transformer.training import generate_training
-from chakrasim.replay.analysis.memory import RankMemory
+from chakrasim.replay.analysis.memory import RankMemory, memory_of_ranks
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 
@@ -25,7 +25,8 @@ GIB = 2**30
 
 def memory(model: Model, plan: Plan) -> tuple[RankMemory, ...]:
     workload = generate_training(model, plan)
-    return simulate(workload, load_machine("dgx-a100"), compute="roofline", network="analytical").memory
+    result = simulate(workload, load_machine("dgx-a100"), compute="roofline", network="analytical")
+    return memory_of_ranks(result)
 
 
 def most_activations(model: Model, plan: Plan) -> int:

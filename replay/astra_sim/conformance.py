@@ -15,7 +15,7 @@ from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.errors import ChakrasimError, ConfigError
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.workload import load_workload
+from chakrasim.traces.workload_files import load_workload
 
 NETWORKS = {"unaware": "analytical", "aware": "congestion-aware"}
 EXACT, DIFFERS, HANGS_THERE, REFUSED = "exact", "differs", "hangs in ASTRA-sim", "refused"

@@ -304,8 +304,9 @@ def require_all_of(workload: Workload, machine: Machine) -> None:
 def document_of(result: Result, edits: tuple[str, ...], checks: tuple[Fidelity, ...]) -> dict[str, Any]:
     """A result as JSON, with what was done to the workload and how its self-check went."""
     from chakrasim.replay.report.result import fidelity_table as fidelity
+    from chakrasim.replay.report.result.document import json_document
 
-    document = result.to_json()
+    document = json_document(result)
     if edits:
         document["edits"] = list(edits)
     if checks:
@@ -367,15 +368,16 @@ def show_replay(
         write_timeline(result, timeline)
     parts = None
     if with_critical_path and result.deadlock is None:
-        from chakrasim.replay.report.result import critical_path_table as critical_path
+        from chakrasim.replay.analysis import critical_path
 
         parts = critical_path.parts(critical_path.critical_path(result))
     if as_json:
         from chakrasim.replay.report.result import attribute_table as by_attribute
+        from chakrasim.replay.report.result.critical_path_table import critical_path_document
 
         document = document_of(result, edits, checks)
         if parts is not None:
-            document["critical_path"] = critical_path.document(parts)
+            document["critical_path"] = critical_path_document(parts)
         if grouped is not None:
             document["by"] = by_attribute.document(*grouped)
         if classes is not None:
