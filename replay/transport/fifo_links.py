@@ -128,7 +128,9 @@ class FifoLinks(Transport):
         dimension = self.machine.dimensions[message.route[message.at][0]]
         start_ps = max(message.head_ps, state.free_ps)
         serial = self._serial(dimension, message.size_bytes)
-        state.free_ps = start_ps + whole_ps_of(serial, lambda: self._name(message), cycle_ps)
+        # Events are due at whole cycles, whatever the latencies are.
+        serial_ps = whole_ps_of(serial, lambda: self._name(message), cycle_ps)
+        state.free_ps = start_ps - start_ps % cycle_ps + serial_ps
         # In this order a double rounds as on an idle network (`uncontended.message_ps`).
         waited_ps = start_ps - message.sent_ps
         message.cycles = max(message.cycles, int((waited_ps + message.latency_left_ps) / cycle_ps + serial))
@@ -139,7 +141,7 @@ class FifoLinks(Transport):
             onward_ps = message.sent_ps + message.cycles * cycle_ps
         else:
             first = self._serial(dimension, min(dimension.packet_bytes, message.size_bytes))
-            onward_ps = message.head_ps + int(first) * cycle_ps
+            onward_ps = message.head_ps - message.head_ps % cycle_ps + int(first) * cycle_ps
         clock.at(max(clock.now_ps, onward_ps), lambda: self._join(message))
         if state.free_ps > clock.now_ps:
             state.is_busy = True
