@@ -94,6 +94,7 @@ def workloads() -> dict[str, Workload]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
