@@ -30,6 +30,19 @@ FOLDERS = ("megatron_tp2_v100", "megatron_tp8_a100", "resnet50_ddp2_hostonly")
 """Those with several ranks."""
 
 
+SAMPLES = Path(__file__).parent.parent / "traces" / "samples"
+
+
+def sample_file(name: str) -> Path:
+    """Where the summary of one of the package's own samples stands."""
+    return GOLDEN / "samples" / (name.replace("/", "__") + ".txt")
+
+
+def samples() -> list[str]:
+    """Files of the package's own samples, profiler traces and graphs, by name."""
+    return sorted(str(path.relative_to(SAMPLES)) for path in SAMPLES.glob("*/*.gz"))
+
+
 def inputs(shared: Path) -> list[str]:
     """Every file of the recorded traces, and every folder with several ranks, by name."""
     root = shared / "real_traces"
@@ -123,7 +136,10 @@ def _self_check(workload: Workload) -> Iterator[str]:
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
-    for old in GOLDEN.glob("*.txt"):
+    for old in GOLDEN.glob("*.txt") if SHARED.is_dir() else ():
         old.unlink()
-    for name in inputs(SHARED):
+    (GOLDEN / "samples").mkdir(exist_ok=True)
+    for name in samples():
+        sample_file(name).write_text(summary(SAMPLES / name))
+    for name in inputs(SHARED) if SHARED.is_dir() else ():
         golden_file(name).write_text(summary(SHARED / name))

@@ -52,6 +52,7 @@ def test_a_recorded_run_is_met_to_the_nanosecond(shared: Path, name: str) -> Non
         assert (verdict.verdict, verdict.detail) == (EXACT, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_met_through_the_command_line_too(shared: Path, name: str) -> None:
     case, folder = recorded_run(shared, name)

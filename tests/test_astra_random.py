@@ -56,6 +56,7 @@ def compare(case: dict[str, Any]) -> None:
         assert events(result, rank) == sorted(expected.events[rank])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_referee_knows_the_recorded_runs(shared: Path, name: str) -> None:
     case, folder = recorded_run(shared, name)
@@ -65,12 +66,14 @@ def test_the_referee_knows_the_recorded_runs(shared: Path, name: str) -> None:
         assert Counter(found.events[int(rank)]) == Counter(map(tuple, expected))
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_idle_links_in_one_to_three_dimensions(seed: int) -> None:
     compare(random_case(seed, backend="unaware"))
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_links_that_messages_share(seed: int) -> None:

@@ -87,7 +87,7 @@ def scanned_as_parsed(path: Path) -> None:
     assert content(ways[0]) == content(ways[1])
 
 
-@pytest.mark.parametrize("trace", sorted(SAMPLES.rglob("device*.json.gz")), ids=lambda path: path.name)
+@pytest.mark.parametrize("trace", sorted(SAMPLES.rglob("kineto*.json.gz")), ids=lambda path: path.name)
 def test_samples_are_scanned_to_the_last_bit(trace: Path) -> None:
     scanned_as_parsed(trace)
 
