@@ -269,7 +269,9 @@ def memory(rank):
 def lone_receive(rank):
     builder = GraphBuilder(rank, groups={"all": [0, 1, 2, 3]})
     got = builder.add(NodeKind.RECV, "recv", peer=3, comm_bytes=10**6, tag=4)
-    builder.add(NodeKind.COMP, "gemm", duration_ps=5_000_000, after=[got])
+    done = builder.add(NodeKind.COMP, "gemm", duration_ps=5_000_000, after=[got])
+    collective = dict(comm_kind=CommKind.ALL_REDUCE, comm_bytes=10**6, group="all")
+    builder.add(NodeKind.COLL, "ar", **collective, after=[done])
     return builder.build()
 
 def stragglers(rank):
@@ -423,7 +425,7 @@ def option_cases() -> Iterator[Case]:
         "critical path": ("--critical-path",),
         "symmetry": ("--explain-symmetry",),
         "dropped": ("--drop", "all_reduce"),
-        "merged": ("--merge", "elementwise"),
+        "merged": ("--merge", "aten::"),
         "moved": ("--move", "gloo*=comm"),
         "collapsed": ("--collapse-host",),
         "smaller": ("--comm-size", "*all*reduce*=0.5"),
@@ -542,6 +544,8 @@ def shared_cases(shared: Path) -> Iterator[Case]:
             str(folder / "network.yml"),
         ]
         files += ["--astra-remote-memory", str(folder / "remote.json")]
+        groups = folder / "groups.json"
+        files += ["--astra-groups", str(groups)] if groups.exists() else []
         yield replay(f"astra {folder.name}", str(folder / "t"), *files)
         yield Case(
             f"machines import {folder.name}", ("machines", "import", *files, "-o", f"{folder.name}.yaml"),
@@ -710,8 +714,9 @@ def report(cases: list[Case], before: list[dict[str, Any]], after: list[dict[str
     codes = [result["code"] for result in before]
     same = len(cases) - unexpected - sum(explained.values())
     print(
-        f"{len(cases)} commands: {codes.count(0)} done, {codes.count(1)} unfinished, {codes.count(2)} refused; "
-        f"{same} the same, {worded} of them in other words, {sum(explained.values())} differ as expected, "
+        f"{len(cases)} commands: {codes.count(0)} done, {codes.count(1)} unfinished, "
+        f"{codes.count(2)} refused; {same} the same, {worded} of them in other words, "
+        f"{sum(explained.values())} differ as expected, "
         f"{unexpected} differ otherwise; before {sum(r['seconds'] for r in before):.0f} s, "
         f"after {sum(r['seconds'] for r in after):.0f} s"
     )
