@@ -44,9 +44,9 @@ def print_versions(ctx: click.Context, _: click.Parameter, is_asked: bool) -> No
     import platform
     from importlib.metadata import version
 
-    from chakrasim import __version__
+    import chakrasim
 
-    click.echo(f"chakrasim {__version__}")
+    click.echo(f"chakrasim {chakrasim.__version__}")
     click.echo(f"Python {platform.python_version()}, {platform.platform()}")
     click.echo(", ".join(f"{package} {version(package)}" for package in RUNS_ON))
     ctx.exit()
