@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click_option_group import OptionGroup
 
 from chakrasim.traces.errors import ChakrasimError
 
@@ -108,14 +109,15 @@ class Commands(click.Group):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
-mirror_option = click.option(
+READING = OptionGroup("Reading the trace")
+mirror_option = READING.option(
     "--mirror", is_flag=True, help="Let copies of ranks with a trace stand for those without."
 )
 
 
 def converts_traces(command: Command) -> Command:
     """The options of every command that may convert a profiler trace."""
-    return click.option(
+    return READING.option(
         "--communication-kernels",
         metavar="FILE",
         help="YAML: kernels of a profiler trace that communicate, beside NCCL's, RCCL's and those known.",
@@ -123,16 +125,15 @@ def converts_traces(command: Command) -> Command:
 
 
 def reads_trace(command: Command) -> Command:
-    """The options of every command that reads a trace."""
+    """The options of every command that reads a trace, but --json."""
     for option in (
-        json_option,
-        click.option(
+        READING.option(
             "--drop-unknown-dependencies",
             is_flag=True,
             help="Ignore dependencies on nodes that are not in the trace.",
         ),
-        click.option("--groups", metavar="FILE", help='Process groups of Chakra graphs: {"1": [0, 1]}.'),
-        click.option(
+        READING.option("--groups", metavar="FILE", help='Process groups of Chakra graphs: {"1": [0, 1]}.'),
+        READING.option(
             "--no-cache",
             is_flag=True,
             expose_value=False,
