@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from golden_summary import SAMPLES, sample_file, samples, summary
 
+from chakrasim.replay.cli.open_workload import open_workload
 from chakrasim.replay.machine import load_machine
-from chakrasim.replay.open_workload import open_workload
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.edits.scale import Scales
 

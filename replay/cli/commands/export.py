@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from chakrasim.replay.cli.common import mirror_option, reads_trace
+from chakrasim.replay.cli.common import json_option, mirror_option, reads_trace
 from chakrasim.replay.report.jsontext import print_json
 
 
@@ -15,6 +15,7 @@ from chakrasim.replay.report.jsontext import print_json
     "  chakrasim replay exported/step\n"
 )
 @click.argument("trace")
+@json_option
 @click.option("-o", "--output", required=True, metavar="OUT", help="Folder to write to.")
 @click.option("--prefix", metavar="NAME", help="Files are OUT/NAME.<rank>.et and OUT/NAME.groups.json.")
 @click.option("--force", is_flag=True, help="Replace files of that name in OUT.")

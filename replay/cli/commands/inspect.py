@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chakrasim.replay.cli.common import EXIT_BAD_INPUT, converts_traces, reads_trace
+from chakrasim.replay.cli.common import EXIT_BAD_INPUT, converts_traces, json_option, reads_trace
 from chakrasim.replay.report.jsontext import print_json
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ MOST_NODES = 100_000
     "  chakrasim inspect converted --fix mended\n"
 )
 @click.argument("trace")
+@json_option
 @click.option("--fix", metavar="OUT", help="Mend what is certain; write the graphs to folder OUT.")
 @click.option("--prefix", metavar="NAME", help="With --fix: files are OUT/NAME.<rank>.et.")
 @click.option("--force", is_flag=True, help="With --fix: replace files of that name in OUT.")

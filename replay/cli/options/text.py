@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click_option_group import OptionGroup
 
 from chakrasim.traces.errors import ConfigError
 
@@ -16,22 +17,23 @@ if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.traces.workload import Workload
 
+_text = OptionGroup("Text workloads of ASTRA-sim 1.0")
 OPTIONS = (
-    click.option(
+    _text.option(
         "--num-passes",
         type=click.IntRange(min=1),
         default=1,
         metavar="N",
         help="Iterations of a text workload.",
     ),
-    click.option(
+    _text.option(
         "--compute-scale",
         type=float,
         default=1.0,
         metavar="F",
         help="A text workload's times by this.",
     ),
-    click.option(
+    _text.option(
         "--comm-scale", type=float, default=1.0, metavar="F", help="A text workload's bytes by this."
     ),
 )
