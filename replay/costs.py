@@ -254,11 +254,11 @@ class _Pricing:
         from chakrasim.replay.collectives import collective_ps
 
         matching = self.program.collectives
-        keys = np.stack([matching.kind, matching.size_bytes, matching.group, matching.root], axis=1)[chosen]
+        keys = np.stack([matching.kind, matching.size_bytes, matching.group], axis=1)[chosen]
         distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
         costs = [
-            collective_ps(self.machine, CommKind(kind), max(size, 0), self.workload.groups[group].ranks, root)
-            for kind, size, group, root in distinct.tolist()
+            collective_ps(self.machine, CommKind(kind), max(size, 0), self.workload.groups[group].ranks)
+            for kind, size, group in distinct.tolist()
         ]
         return np.array(costs, dtype=np.int64)[inverse.reshape(-1)]
 

@@ -18,6 +18,7 @@ import orjson
 
 from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Bus, Scheduling
+from chakrasim.replay.machine.topology import FullyConnected, Ring
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS
@@ -102,7 +103,7 @@ def read_version1(network: Path, system: Path, *, transformer_group: int | None 
         sizes = [dimension.size or 1 for dimension in dimensions]
         _, logical, index = transformer_split(transformer_group, sizes)
         if index is not None:
-            if scheduling.dimension_order == "themis" and dimensions[index].topology == "fully_connected":
+            if scheduling.dimension_order == "themis" and isinstance(dimensions[index].wiring, FullyConnected):
                 raise ConfigError(
                     f"{network}: the transformer group of {transformer_group} ends inside dimension {index} "
                     "(FullyConnected); themis is not supported there"
@@ -154,7 +155,7 @@ def transformer_split(group: int, sizes: Sequence[int]) -> tuple[int, tuple[int,
 
 def _halves(whole: Dimension, inner: int, outer: int) -> tuple[Dimension, Dimension]:
     """A dimension as two, each with all of its bandwidth; the parts of a ring keep the ring's distances."""
-    ring_size, stride = (whole.size, inner) if whole.topology == "ring" else (None, 1)
+    ring_size, stride = (whole.size, inner) if isinstance(whole.wiring, Ring) else (None, 1)
     return (
         replace(whole, name=f"{whole.name} inner", size=inner, ring_size=ring_size),
         replace(whole, name=f"{whole.name} outer", size=outer, ring_size=ring_size, ring_stride=stride),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from chakrasim.replay.collectives.algorithms import ALGORITHMS
 from chakrasim.replay.collectives.cost import collective_ps
-from chakrasim.replay.collectives.hockney import ALGORITHMS
 
 __all__ = ["ALGORITHMS", "collective_ps"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from math import prod
 from operator import mul
@@ -11,11 +12,10 @@ from operator import mul
 from chakrasim.replay.machine.efficiency import Efficiency
 from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.replay.machine.scheduling import Scheduling
+from chakrasim.replay.machine.topology import TOPOLOGIES, Ring, Topology
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_S
-
-TOPOLOGIES = ("ring", "fully_connected", "switch")
 
 MEMORY_SHARING = ("per-rank", "per-node", "pool")
 """Who has a link to remote memory of its own: each rank, each node, or all ranks one together. What shares a
@@ -28,7 +28,7 @@ class Dimension:
 
     name: str
     topology: str
-    """One of `TOPOLOGIES`: neighbours in a ring, a link for every pair, or one switch in the middle."""
+    """One of `topology.TOPOLOGIES`, by name."""
     size: int | None
     """Ranks along the dimension; None, of the last only, is as many as the workload needs."""
     bandwidth_Bps: float
@@ -39,6 +39,19 @@ class Dimension:
     """Ranks of the whole ring of which this dimension is a part; None if it is no part."""
     ring_stride: int = 1
     """Links of that ring between neighbours of this dimension."""
+
+    @cached_property
+    def wiring(self) -> Topology:
+        """The topology of a dimension whose size is known."""
+        assert self.size is not None, "the machine isn't sized"
+        made = TOPOLOGIES[self.topology]
+        if issubclass(made, Ring):
+            return made(self.size, self.ring_size or 0, self.ring_stride)
+        return made(self.size)
+
+    def injection_Bps(self, members: int) -> float:
+        """Bytes a second that one of so many members can send to the others at once."""
+        return self.bandwidth_Bps * self.wiring.injection_links(members)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,15 +10,16 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.algorithms.steps import ROOTED
 from chakrasim.replay.collectives.algorithms.custom import custom_tasks
-from chakrasim.replay.collectives.cost import NCCL, collective_ps
+from chakrasim.replay.collectives.cost import NCCL, collective_ps, phase_kinds
 from chakrasim.replay.collectives.execution.bus import BusEndpoint
 from chakrasim.replay.collectives.execution.endpoint import PlainEndpoint
 from chakrasim.replay.collectives.execution.phase_executor import Played, Players
 from chakrasim.replay.collectives.execution.scheduler import Collective, Scheduler
 from chakrasim.replay.collectives.execution.task_graph import TaskRun
-from chakrasim.replay.collectives.placement import Layout, check_runs, lay_out
+from chakrasim.replay.collectives.placement import Layout, lay_out
 from chakrasim.replay.engine.event_queue import Clock
 from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, CHAKRASIM, Scheduling
 from chakrasim.replay.transport.fifo_links import FifoLinks

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.algorithms.steps import ROOTED
 from chakrasim.replay.collectives.placement import Layout, lay_out
 from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Scheduling
 from chakrasim.replay.network.event_driven import plays_messages

@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chakrasim.replay.collectives.algorithms.builtin import algorithm
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.algorithms.steps import ROOTED
 from chakrasim.replay.collectives.execution.phase_executor import How, Player, Players
 from chakrasim.replay.collectives.phases import Phase, baseline_order, chunk_bytes, phases
 from chakrasim.replay.collectives.placement import Layout, Line
-from chakrasim.replay.collectives.themis import Themis, total_bandwidth_Bps
+from chakrasim.replay.collectives.themis import Themis
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
 
@@ -42,6 +43,8 @@ class Collective:
     present: Collection[int]
     """Members that are replayed. The others come with the last of these."""
     layout: Layout
+    root: int = -1
+    """Rank of the root, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,12 @@ class Scheduler:
     def _orders(self, collective: Collective, sizes: list[int]) -> list[tuple[int, ...]]:
         """For each chunk positions in the layout's dimensions, in the order in which it visits them."""
         dims = collective.layout.dims
-        if self.scheduling.dimension_order != "themis" or len(dims) == 1:
+        is_fixed = collective.kind in ROOTED or collective.kind == CommKind.BARRIER
+        if self.scheduling.dimension_order != "themis" or len(dims) == 1 or is_fixed:
             return [baseline_order(collective.kind, len(dims))] * len(sizes)
         if self.themis is None:
             dimensions = self.machine.dimensions
-            widths_Bps = [total_bandwidth_Bps(dimension) for dimension in dimensions]
+            widths_Bps = [dimension.injection_Bps(dimension.size or 1) for dimension in dimensions]
             self.themis = Themis([dimension.size or 1 for dimension in dimensions], widths_Bps)
         if self.clock.now_ps != self._balanced_ps:
             self.themis.reset()
@@ -221,7 +225,10 @@ class Scheduler:
     def _begin(self, work: _Work) -> None:
         flight, place = work.flight, work.places[work.at]
         layout = flight.collective.layout
-        line = layout.line(work.phase.at, work.rank)
+        line = self._line(work)
+        if line is None:
+            self.clock.at(self.clock.now_ps, lambda: self._finish(work))
+            return
         player = flight.players.get((work.chunk, work.at, line))
         if player is None:
             how = How(
@@ -236,6 +243,24 @@ class Scheduler:
             player = self.players.make(line, how, present)
             flight.players[work.chunk, work.at, line] = player
         player.start(line.position[work.rank], lambda: self._finish(work))
+
+    def _line(self, work: _Work) -> Line | None:
+        """The line on which a rank is in its phase; None if nothing of the root's passes there.
+
+        What comes from the root is in a phase only where the dimensions of later phases have the root's place,
+        what goes to it only where those of earlier ones do.
+        """
+        collective = work.flight.collective
+        layout, kind, root = collective.layout, collective.kind, collective.root
+        line = layout.line(work.phase.at, work.rank)
+        if kind not in ROOTED:
+            return line
+        order = [phase.at for phase in work.flight.chunks[work.chunk]]
+        is_outward = kind in (CommKind.BROADCAST, CommKind.SCATTER)
+        aligned = order[work.at + 1 :] if is_outward else order[: work.at]
+        if any(layout.moved(at, work.rank, root) != work.rank for at in aligned):
+            return None
+        return line.starting_at(layout.moved(work.phase.at, work.rank, root))
 
     def _finish(self, work: _Work) -> None:
         """A chunk has ended a phase: it tells its collective, or queues for the next; then others start."""

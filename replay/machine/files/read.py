@@ -6,8 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from chakrasim.replay.collectives import ALGORITHMS
-from chakrasim.replay.collectives.algorithms.builtin import is_algorithm
+from chakrasim.replay.collectives.algorithms import ALGORITHMS, is_algorithm
 from chakrasim.replay.collectives.cost import NCCL
 from chakrasim.replay.compute import COMPUTE
 from chakrasim.replay.machine.files.efficiency import read_efficiency
@@ -23,7 +22,6 @@ from chakrasim.replay.machine.files.fields import (
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
     MEMORY_SHARING,
-    TOPOLOGIES,
     Accelerator,
     Dimension,
     Machine,
@@ -41,6 +39,7 @@ from chakrasim.replay.machine.scheduling import (
     Bus,
     Scheduling,
 )
+from chakrasim.replay.machine.topology import TOPOLOGIES, Ring
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
@@ -164,7 +163,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
             block.fail("has 'size: any'; only the last dimension can grow with the workload")
         topology = block.choice("topology", TOPOLOGIES)
         for key in ("ring_size", "ring_stride"):
-            if block.has(key) and topology != "ring":
+            if block.has(key) and not issubclass(TOPOLOGIES[topology], Ring):
                 block.fail(f"has {key}, and topology: {topology}; expected it in a ring only")
         dimensions.append(
             Dimension(
@@ -195,21 +194,11 @@ def _algorithms(
             _check_nccl(block, label, names, has_nccl=has_nccl)
             names = [NCCL] * dimensions
         for name in names:
-            _check_algorithm(block, label, str(name), is_played=scheduling is not None)
+            if name != NCCL and not is_algorithm(str(name)):
+                known = [*ALGORITHMS, "direct:4", "one-ring", NCCL]
+                block.fail(f"{label}: {UnknownName('collective algorithm', str(name), known)}")
         chosen[label] = tuple(str(name) for name in names)
     return {kind: chosen.get(label, chosen["default"]) for label, kind in KINDS.items()}
-
-
-def _check_algorithm(block: Block, label: str, name: str, *, is_played: bool) -> None:
-    if name in ALGORITHMS or name == NCCL or (is_played and is_algorithm(name)):
-        return
-    if is_algorithm(name):
-        block.fail(
-            f"{label}: {name} is for machines with a scheduling block; expected {' or '.join(ALGORITHMS)}"
-        )
-    played = [*ALGORITHMS, "direct:4", "halving-doubling", "double-binary-tree"]
-    known = played if is_played else [*ALGORITHMS, NCCL]
-    block.fail(f"{label}: {UnknownName('collective algorithm', name, known)}")
 
 
 def _check_nccl(block: Block, label: str, names: list[Any], *, has_nccl: bool) -> None:
