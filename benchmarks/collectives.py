@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from chakrasim.replay.machine.machine import Dimension, Machine
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Bus, Scheduling
+from chakrasim.replay.machine.rules import ASTRA_SIM_2
+from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.replay.symmetry import scheduled as alike

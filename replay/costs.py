@@ -14,7 +14,6 @@ from chakrasim.replay.compute import compute_model
 from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
 from chakrasim.replay.engine.program import Program, is_marker
 from chakrasim.replay.engine.recorded_rendezvous import Meetings, recorded_meetings
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2
 from chakrasim.replay.network.event_driven import plays_messages
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import ConfigError, UnknownName
@@ -106,15 +105,15 @@ def cost(program: Program, machine: Machine, compute: str, network: str, scales:
 def _as_recorded(program: Program, machine: Machine, recorded_ps: Ints) -> Costs:
     """Every node takes what was recorded, but a cycle at least, and nobody waits for another rank."""
     durations_ps = np.maximum(recorded_ps - recorded_ps % machine.cycle_ps, machine.cycle_ps)
-    by_rules = machine.scheduling is not None and machine.scheduling.rules == ASTRA_SIM_2
-    if not by_rules:
+    rules = machine.system.rules
+    if not rules.markers_use_the_network:
         durations_ps[is_marker(program.kinds)] = 0
     return Costs(
         durations_ps,
         np.zeros(len(program.collectives), dtype=np.int64),
         np.full(len(program), PLAIN, dtype=np.int8),
         ("every node takes its recorded duration, and no rank waits for another",),
-        lanes=_with_markers_on_a_lane(program) if by_rules else None,
+        lanes=_with_markers_on_a_lane(program) if rules.markers_use_the_network else None,
     )
 
 
@@ -139,21 +138,21 @@ def _asked(
             f"the trace's collectives say which dimensions take part (involved_dim), for a network of "
             f"{program.workload.world_size} ranks; {sized.name} has {sized.size}"
         )
-    by_rules = sized.scheduling is not None and sized.scheduling.rules == ASTRA_SIM_2
+    rules = sized.system.rules
     cycle_ps, kinds, roles = sized.cycle_ps, program.kinds, program.roles.copy()
     durations_ps -= durations_ps % cycle_ps
     is_memory = (kinds == NodeKind.MEM_LOAD) | (kinds == NodeKind.MEM_STORE)
-    if by_rules:
-        # A node that replays a recording takes a cycle at least.
+    if rules.min_compute_is_a_cycle:
         is_replayed = kinds == NodeKind.COMP
         if compute != "measured":
             is_replayed &= program.is_cpu
         durations_ps[is_replayed] = np.maximum(durations_ps[is_replayed], cycle_ps)
+    if rules.broadcasts_are_recorded:
         is_broadcast = (kinds == NodeKind.COLL) & (_joined(program, "comm_kinds") == CommKind.BROADCAST)
         roles[is_broadcast] = PLAIN
         durations_ps[is_broadcast] = np.maximum(recorded_ps - recorded_ps % cycle_ps, cycle_ps)[is_broadcast]
         notes["broadcasts take their recorded duration, as in ASTRA-sim"] += program.count(is_broadcast)
-    else:
+    if not rules.memory_is_remote:
         is_memory &= (_joined(program, "durations_ps") == 0) & (_joined(program, "tensor_bytes") > 0)
     if (memory := sized.remote_memory) is not None:
         sizes = _joined(program, "tensor_bytes")
@@ -161,7 +160,7 @@ def _asked(
             durations_ps[node] = memory.access_ps(max(int(sizes[node]), 0), cycle_ps)
         if memory.sharing != "per-rank":
             durations_ps[is_memory] = ASK_PS
-    elif by_rules and is_memory.any():
+    elif rules.memory_is_remote and is_memory.any():
         rank, row = program.locate(int(np.flatnonzero(is_memory)[0]))
         raise ConfigError(
             f"rank {rank} node {program.workload.graphs[rank].ids[row]} uses remote memory; "
@@ -190,7 +189,7 @@ def _asked(
         collectives_ps,
         roles,
         tuple(lines),
-        lanes=_with_markers_on_a_lane(program) if by_rules else None,
+        lanes=_with_markers_on_a_lane(program) if rules.markers_use_the_network else None,
         timers_ps=timers_ps,
     )
 

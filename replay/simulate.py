@@ -22,13 +22,11 @@ from chakrasim.replay.costs import cost, needs_system
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import PLAIN
 from chakrasim.replay.engine.program import lower
-from chakrasim.replay.machine.scheduling import CHAKRASIM
 from chakrasim.replay.results.result import Replayed, Result
 from chakrasim.replay.symmetry.classes import every_rank, rank_classes
 from chakrasim.replay.symmetry.fingerprint import kinds_of_graphs
 from chakrasim.replay.symmetry.representatives import quotient
 from chakrasim.replay.symmetry.scheduled import all_alike
-from chakrasim.replay.transport.uncontended import rules_of
 from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
@@ -104,8 +102,7 @@ class Prepared:
         is_asked = needs_system(machine, network)
         if network == "shared-ports" or (is_asked and network != "analytical"):
             return every_rank(workload, f"with --network {network} messages of different ranks meet")
-        by_rules = rules_of(machine) != CHAKRASIM
-        if by_rules and network == "measured":
+        if machine.system.rules.ends_one_by_one and network == "measured":
             return every_rank(workload, "by ASTRA-sim's rules the ranks' order matters")
         key = len(workload.graphs), by_name, network == "measured"
         if key not in self._kinds:
@@ -193,7 +190,7 @@ def run_program(
     nodes were extrapolated."""
     shared = shared_network(program, machine, network, costs.timers_ps)
     asked = shared if (costs.durations_ps < 0).any() else None
-    one_by_one = rules_of(machine) != CHAKRASIM and not (asked is None and _are_chains(program, costs))
+    one_by_one = machine.system.rules.ends_one_by_one and not (asked is None and _are_chains(program, costs))
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     watch = None
     if extrapolate and asked is None and not one_by_one:

@@ -17,7 +17,7 @@ from typing import Any
 Action = Callable[[], None]
 
 FREE, SENDING, RECEIVING = "free", "sending", "receiving"
-MOST_IN_A_ROW = 8
+MAX_IN_A_ROW = 8
 INNER_GAP_PER_BYTE = 0.0038
 
 
@@ -201,7 +201,7 @@ class Side:
         if self.inner is None:
             self._queue(move)
         else:
-            self.inner.outbound(move.size, lambda: self._queue(move))
+            self.inner.inbound(move.size, False, False, lambda: self._queue(move))
 
     def _queue(self, move: Move) -> None:
         self.sends.append(move)
@@ -211,7 +211,7 @@ class Side:
         if self.state != FREE or not self.sends:
             return
         partner = self.partner
-        if self.sent_in_a_row > MOST_IN_A_ROW and partner.sends and partner.sent_in_a_row <= MOST_IN_A_ROW:
+        if self.sent_in_a_row > MAX_IN_A_ROW and partner.sends and partner.sent_in_a_row <= MAX_IN_A_ROW:
             partner._pump()
             return
         costs, offset = self.costs, self.costs.o

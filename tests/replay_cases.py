@@ -12,6 +12,7 @@ from naive_replay import naive_replay
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import SEND
 from chakrasim.replay.engine.program import Program, lower
+from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.replay.results.result import Replayed, Result
 from chakrasim.replay.symmetry.classes import every_rank
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
@@ -87,7 +88,7 @@ def result_of(workload: Workload, *, collective_ps: int = COLLECTIVE_PS) -> Resu
     costs_ps = np.full(len(program.collectives), collective_ps)
     starts_ps, ends_ps = run(program.state(durations(program), costs_ps))
     n = len(program)
-    machine = cast("Machine", SimpleNamespace(name="test machine", scheduling=None))
+    machine = cast("Machine", SimpleNamespace(name="test machine", system=Scheduling()))
     return Result(
         Replayed(program, starts_ps[:n], ends_ps[:n]),
         every_rank(workload, "it is a test"),

@@ -2,94 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pytest
 
-from chakrasim.replay.collectives.algorithms.builtin import (
-    ALGORITHMS,
-    algorithm,
-    double_binary_tree,
-    is_algorithm,
+from chakrasim.replay.collectives.algorithms import ALGORITHMS, algorithm, is_algorithm
+from chakrasim.replay.collectives.algorithms.double_binary_tree import steps as tree_steps
+from chakrasim.replay.collectives.algorithms.steps import ROOTED, Algorithm
+from chakrasim.replay.testing.algorithms import (
+    BLOCK_BYTES,
+    AlgorithmContract,
+    buffers_before,
+    buffers_promised,
+    replay_blocks,
 )
-from chakrasim.replay.collectives.algorithms.steps import Step
-from chakrasim.traces.errors import ConfigError, UnknownName
+from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 
-Buffers = list[dict[int, frozenset[int]]]
-"""For each member: block to the members whose data are in it."""
-
-ALL_REDUCE, ALL_GATHER = CommKind.ALL_REDUCE, CommKind.ALL_GATHER
-ALL_TO_ALL, REDUCE_SCATTER = CommKind.ALL_TO_ALL, CommKind.REDUCE_SCATTER
-BLOCK_BYTES = 64
-CASES = [
-    (name, kind, n)
-    for name, found in ALGORITHMS.items()
-    for kind in found.kinds
-    for n in (2, 3, 4, 5, 6, 7, 8, 12, 16, 32)
-    if not (found.needs_power_of_two and n & (n - 1))
-]
+ALL_REDUCE = CommKind.ALL_REDUCE
 
 
-def before(kind: CommKind, n: int) -> Buffers:
-    """What members have when the collective starts."""
-    if kind == ALL_TO_ALL:
-        return [{me * n + to: frozenset([me]) for to in range(n)} for me in range(n)]
-    if kind == ALL_GATHER:
-        return [{me: frozenset([me])} for me in range(n)]
-    return [{block: frozenset([me]) for block in range(n)} for me in range(n)]
+@pytest.fixture(params=[*ALGORITHMS, "direct:3", "direct:1", "one-ring"])
+def found(request: pytest.FixtureRequest) -> Algorithm:
+    return algorithm(request.param)
 
 
-def promised(kind: CommKind, n: int) -> Buffers:
-    """What they must have, at least, when it has ended."""
-    everyone = frozenset(range(n))
-    if kind == ALL_REDUCE:
-        return [dict.fromkeys(range(n), everyone) for _ in range(n)]
-    if kind == REDUCE_SCATTER:
-        return [{me: everyone} for me in range(n)]
-    if kind == ALL_GATHER:
-        return [{block: frozenset([block]) for block in range(n)} for _ in range(n)]
-    return [{from_ * n + me: frozenset([from_]) for from_ in range(n)} for me in range(n)]
-
-
-def replayed(steps: Iterable[Step], buffers: Buffers, block_bytes: int) -> Buffers:
-    """Send the blocks of each step, all of it at once, and add up or keep what comes."""
-    for step in steps:
-        for repetition in range(step.times):
-            blocks = step.blocks(repetition)
-            assert len(step.sources) == len(step.destinations) == len(blocks)
-            assert step.size_bytes == blocks.shape[1] * block_bytes
-            messages = zip(step.sources.tolist(), step.destinations.tolist(), blocks.tolist(), strict=True)
-            came = [(to, b, buffers[from_][b]) for from_, to, sent in messages for b in sent]
-            for to, block, data in came:
-                if step.reduces:
-                    have = buffers[to].get(block, frozenset())
-                    assert not have & data, "something is added twice"
-                    data = have | data
-                buffers[to][block] = data
-    return buffers
-
-
-@pytest.mark.parametrize(("name", "kind", "n"), CASES)
-def test_the_steps_of_an_algorithm_carry_out_its_collective(name: str, kind: CommKind, n: int) -> None:
-    size_bytes = BLOCK_BYTES * (1 if kind == ALL_GATHER else n)
-    after = replayed(ALGORITHMS[name].steps(kind, n, size_bytes), before(kind, n), BLOCK_BYTES)
-    for have, must in zip(after, promised(kind, n), strict=True):
-        assert {block: have[block] for block in must} == must
+class TestEveryAlgorithm(AlgorithmContract):
+    @pytest.fixture(autouse=True)
+    def _chosen(self, found: Algorithm) -> None:
+        self.algorithm = found
 
 
 @pytest.mark.parametrize("n", [2, 4, 8, 16])
 def test_the_other_tree_does_so_too(n: int) -> None:
-    steps = double_binary_tree(ALL_REDUCE, n, n * BLOCK_BYTES, is_min=True)
-    after = replayed(steps, before(ALL_REDUCE, n), BLOCK_BYTES)
-    assert after == promised(ALL_REDUCE, n)
+    steps = tree_steps(ALL_REDUCE, n, n * BLOCK_BYTES, is_first_root=True)
+    after = replay_blocks(steps, buffers_before(ALL_REDUCE, n), BLOCK_BYTES)
+    assert after == buffers_promised(ALL_REDUCE, n)
 
 
 @pytest.mark.parametrize("n", [4, 8, 16])
 def test_who_is_inside_one_tree_is_a_leaf_of_the_other(n: int) -> None:
     insides = []
-    for is_min in (False, True):
-        steps = list(double_binary_tree(ALL_REDUCE, n, n, is_min=is_min))
+    for is_first_root in (False, True):
+        steps = list(tree_steps(ALL_REDUCE, n, n, is_first_root=is_first_root))
         inside = {int(to) for step in steps[: len(steps) // 2] for to in step.destinations}
         insides.append(inside)
     # But for the two roots, which have a single child each.
@@ -99,9 +52,20 @@ def test_who_is_inside_one_tree_is_a_leaf_of_the_other(n: int) -> None:
 
 def test_every_member_sends_as_many_bytes_as_the_best_algorithm_must() -> None:
     for name in ("ring", "halving-doubling", "direct"):
-        steps = ALGORITHMS[name].steps(ALL_REDUCE, 8, 8 * BLOCK_BYTES)
+        steps = algorithm(name).steps(ALL_REDUCE, 8, 8 * BLOCK_BYTES)
         sent = sum(step.size_bytes * step.times for step in steps)
         assert sent == 2 * 7 * BLOCK_BYTES
+
+
+def test_bruck_takes_a_step_for_each_power_of_two() -> None:
+    for n, rounds in ((2, 1), (5, 3), (8, 3), (9, 4)):
+        for kind in algorithm("bruck").kinds:
+            assert len(list(algorithm("bruck").steps(kind, n, n))) == rounds
+
+
+def test_ring_and_direct_run_everything() -> None:
+    for name in ("ring", "direct"):
+        assert algorithm(name).kinds >= ROOTED | {CommKind.BARRIER, CommKind.ALL_TO_ALL}
 
 
 def test_names_of_the_registry() -> None:
@@ -115,5 +79,5 @@ def test_names_of_the_registry() -> None:
 
 
 def test_halving_doubling_has_no_all_to_all() -> None:
-    with pytest.raises(ConfigError, match="expected ring or direct"):
-        list(ALGORITHMS["halving-doubling"].steps(ALL_TO_ALL, 4, 64))
+    why = algorithm("halving-doubling").refusal(CommKind.ALL_TO_ALL, 4)
+    assert why == "halving-doubling can't run all-to-all"

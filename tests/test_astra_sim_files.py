@@ -24,7 +24,7 @@ def test_all_files_that_astra_sim_runs_are_read(shared: Path, case: Path) -> Non
     assert machine.source == "imported from network.yml and system.json"
     assert machine.cycle_ps == 1000
     assert machine.scheduling is not None
-    assert machine.scheduling.rules == "astra-sim-2"
+    assert machine.scheduling.rules.name == "astra-sim-2"
     assert machine.size == len(list((shared / case).glob("t.*.et")))
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from replay_cases import comp, rank
 
+from chakrasim.converters.synthetic.collective import generate_collective
+from chakrasim.replay.collectives.placement import placement
 from chakrasim.replay.compute.roofline import roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
+from chakrasim.replay.machine.rules import ASTRA_SIM_2
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.report.console import people_console
 from chakrasim.replay.report.machine.machines import describe_machine, print_machines
+from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind
 from chakrasim.traces.errors import ConfigError, UnknownName
 
@@ -84,7 +89,7 @@ def test_a_scheduling_block_says_how_chunks_are_queued(tmp_path: Path) -> None:
     machine = read(tmp_path, GOOD + SCHEDULING)
     custom = str(tmp_path / "algo")
     assert machine.scheduling == Scheduling(
-        rules="astra-sim-2",
+        rules=ASTRA_SIM_2,
         chunks=16,
         active_chunks=4,
         queues=2,
@@ -231,7 +236,7 @@ def test_an_unknown_name_offers_the_nearest() -> None:
         ("bandwidth_GBps: 100", "bandwidth_GBps: 1.0e+300", "expected a number from 1e-09 to 1e+21"),
         ("latency_ns: 2000", "latency_ns: 2000, ring_size: 4", "ring_size, and topology: switch"),
         ("[direct, ring]", "[direct, ring, ring]", "names 3 algorithms; the network has 2 dimensions"),
-        ("[direct, ring]", "halving-doubling", "is for machines with a scheduling block"),
+        ("[direct, ring]", "halving-dobling", "did you mean 'halving-doubling'"),
         ("peak_TFLOPs", "peak_FLOPs: {fp32: 1}\n  peak_TFLOPs", "both peak_TFLOPs and peak_FLOPs"),
         ("memory_GB: 16", "memory_GB: 16\n  memory_bytes: 16", "both memory_GB and memory_bytes"),
         (
@@ -277,3 +282,36 @@ def test_what_is_no_machine_file_at_all_is_refused(tmp_path: Path, text: str) ->
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"m\.yaml"):
         load_machine(str(path))
+
+
+@pytest.mark.parametrize("name", ["hgx-h100", "tpu-v5e", "ethernet-10g"])
+def test_equal_machines_have_equal_hashes(name: str) -> None:
+    one, other = load_machine(name), load_machine(name)
+    assert one is not other
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.sized_for(16) == other.sized_for(16)
+    assert hash(one.sized_for(16)) == hash(other.sized_for(16))
+
+
+def test_machines_that_differ_are_unequal() -> None:
+    machine = load_machine("hgx-h100")
+    assert machine != replace(machine, scheduling=Scheduling(chunks=4))
+    assert machine != replace(machine, algorithms={})
+    assert machine.sized_for(8) != machine.sized_for(16)
+
+
+def test_equal_schedulings_have_equal_hashes() -> None:
+    custom = {CommKind.ALL_REDUCE: "algo.xml"}
+    assert Scheduling(chunks=4, custom=custom) == Scheduling(chunks=4, custom=dict(custom))
+    assert hash(Scheduling(chunks=4, custom=custom)) == hash(Scheduling(chunks=4, custom=dict(custom)))
+    assert Scheduling(chunks=4) != Scheduling(chunks=4, custom=custom)
+
+
+@pytest.mark.parametrize("name", ["hgx-h100", "ethernet-10g"])
+def test_a_machine_that_is_read_again_costs_no_collective_again(name: str) -> None:
+    workload = generate_collective(CommKind.ALL_REDUCE, 1 << 20, 16)
+    first = simulate(workload, load_machine(name)).step_time_ps
+    missed = placement.cache_info().misses
+    assert simulate(workload, load_machine(name)).step_time_ps == first
+    assert placement.cache_info().misses == missed

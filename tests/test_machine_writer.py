@@ -17,7 +17,8 @@ from chakrasim.replay.machine.files.read import read_machine
 from chakrasim.replay.machine.files.write import machine_yaml
 from chakrasim.replay.machine.load import load_machine, machine_names
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Bus, Scheduling
+from chakrasim.replay.machine.rules import ASTRA_SIM_1
+from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces import CommKind
 
 VERSION_1 = [path.parent for path in shared_files("tutorial/more/*/network.json")]

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from chakrasim.converters.synthetic.collective import generate_collective
-from chakrasim.replay.collectives.phases import baseline_order, chunk_bytes, phases
+from chakrasim.replay.collectives.phases import baseline_order, phases
 from chakrasim.replay.machine.machine import Dimension, Machine, RemoteMemory
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Scheduling
+from chakrasim.replay.machine.rules import ASTRA_SIM_1, ASTRA_SIM_2, CHAKRASIM
+from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
@@ -68,16 +69,26 @@ def ends_ns(result: Result, kind: NodeKind = NodeKind.COLL, rank: int = 0) -> li
 
 
 class TestChunksAndPhases:
-    def test_equal_pieces_and_a_rest(self) -> None:
-        assert chunk_bytes(Scheduling(chunks=4), AR, 1003, 8) == [250, 250, 250, 250, 3]
-        assert chunk_bytes(Scheduling(chunks=4), AR, 3, 8) == [3]
-        assert chunk_bytes(Scheduling(chunks=4), AR, 0, 8) == [0]
+    def test_a_collective_is_cut_into_as_many_pieces_as_asked_for(self) -> None:
+        assert CHAKRASIM.chunk_bytes(AR, 1000, 4, world_size=8) == [250] * 4
+        assert CHAKRASIM.chunk_bytes(AR, 1003, 4, world_size=8) == [251, 251, 251, 250]
+        assert CHAKRASIM.chunk_bytes(AR, 7, 4, world_size=8) == [2, 2, 2, 1]
+        assert CHAKRASIM.chunk_bytes(AR, 10, 3, world_size=8) == [4, 3, 3]
+        assert CHAKRASIM.chunk_bytes(AR, 127, 64, world_size=8) == [2] * 63 + [1]
+
+    def test_no_piece_is_empty_unless_the_collective_is(self) -> None:
+        assert CHAKRASIM.chunk_bytes(AR, 3, 4, world_size=8) == [1, 1, 1]
+        assert CHAKRASIM.chunk_bytes(AR, 0, 4, world_size=8) == [0]
+
+    def test_by_the_rules_of_astra_sim_1_a_remainder_is_a_chunk_more(self) -> None:
+        assert ASTRA_SIM_1.chunk_bytes(AR, 1003, 4, world_size=8) == [250, 250, 250, 250, 3]
+        assert ASTRA_SIM_1.chunk_bytes(AR, 3, 4, world_size=8) == [3]
+        assert ASTRA_SIM_1.chunk_bytes(AR, 0, 4, world_size=8) == [0]
 
     def test_by_astra_sims_rules_all_chunks_are_full_and_none_is_tiny(self) -> None:
-        rules = Scheduling(rules=ASTRA_SIM_2, chunks=4)
-        assert chunk_bytes(rules, AR, 1003, 8) == [250] * 5
-        assert chunk_bytes(rules, AR, 0, 8) == [8] * 4
-        assert chunk_bytes(rules, AG, 3, 8) == [3]
+        assert ASTRA_SIM_2.chunk_bytes(AR, 1003, 4, world_size=8) == [250] * 5
+        assert ASTRA_SIM_2.chunk_bytes(AR, 0, 4, world_size=8) == [8] * 4
+        assert ASTRA_SIM_2.chunk_bytes(AG, 3, 4, world_size=8) == [3]
 
     def test_a_hierarchical_all_reduce_goes_out_and_comes_back(self) -> None:
         found = phases(Scheduling(), AR, 2400, (4, 3, 2), baseline_order(AR, 3))

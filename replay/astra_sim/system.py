@@ -17,7 +17,8 @@ from chakrasim.replay.machine.files.fields import (
     shown,
 )
 from chakrasim.replay.machine.machine import Accelerator
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Bus, Scheduling
+from chakrasim.replay.machine.rules import ASTRA_SIM_2
+from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS

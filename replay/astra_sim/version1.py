@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chakrasim.replay.machine.machine import Dimension, Machine
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Bus, Scheduling
+from chakrasim.replay.machine.rules import ASTRA_SIM_1
+from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.machine.topology import FullyConnected, Ring
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
@@ -103,7 +104,9 @@ def read_version1(network: Path, system: Path, *, transformer_group: int | None 
         sizes = [dimension.size or 1 for dimension in dimensions]
         _, logical, index = transformer_split(transformer_group, sizes)
         if index is not None:
-            if scheduling.dimension_order == "themis" and isinstance(dimensions[index].wiring, FullyConnected):
+            if scheduling.dimension_order == "themis" and isinstance(
+                dimensions[index].wiring, FullyConnected
+            ):
                 raise ConfigError(
                     f"{network}: the transformer group of {transformer_group} ends inside dimension {index} "
                     "(FullyConnected); themis is not supported there"

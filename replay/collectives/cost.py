@@ -9,17 +9,17 @@ practice, and experience" (2007). Parts of a buffer may be fractions of a byte.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
 
 from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.steps import ONE_BLOCK, ROOTED
+from chakrasim.replay.collectives.layout import Layout, lay_out, on_dimensions
 from chakrasim.replay.collectives.phases import REDUCE_SCATTERS, baseline_order, phases
-from chakrasim.replay.collectives.placement import FlatSpan, Layout, Span, lay_out, on_dimensions, placement
+from chakrasim.replay.collectives.placement import FlatSpan, Span, placement
 from chakrasim.replay.machine.machine import Machine
-from chakrasim.replay.machine.scheduling import CHAKRASIM, Scheduling
-from chakrasim.replay.transport.uncontended import rules_of
+from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_S
@@ -31,8 +31,8 @@ NCCL = "nccl"
 def collective_ps(machine: Machine, kind: CommKind, size_bytes: int, ranks: tuple[int, ...]) -> int:
     """Picoseconds from the last member's arrival to the end for all, rounded down to the machine's cycle.
 
-    The machine must be sized (`Machine.sized_for`). No other traffic is assumed on the links. A collective with
-    a root has the cost of its worst root. O(ranks) the first time a group is seen, then O(dimensions).
+    The machine must be sized (`Machine.sized_for`). No other traffic is assumed on the links. A collective
+    with a root has the cost of its worst root. O(ranks) the first time a group is seen, then O(dimensions).
 
     Raises ConfigError where an algorithm can't carry out the collective.
     """
@@ -60,7 +60,7 @@ def place(machine: Machine, ranks: tuple[int, ...]) -> Hashable:
 
 def check_runs(machine: Machine, layout: Layout, kind: CommKind) -> None:
     """Refuse algorithms that can't carry out a collective on a layout. Raises ConfigError."""
-    scheduling = machine.scheduling or Scheduling()
+    scheduling = machine.system
     for index, (name, n) in enumerate(zip(layout.algorithms, layout.sizes, strict=True)):
         for run in phase_kinds(scheduling, kind, index, len(layout.dims)):
             why = algorithm(name).refusal(run, n)
@@ -71,9 +71,7 @@ def check_runs(machine: Machine, layout: Layout, kind: CommKind) -> None:
                 )
 
 
-def phase_kinds(
-    scheduling: Scheduling, kind: CommKind, index: int, dimensions: int
-) -> tuple[CommKind, ...]:
+def phase_kinds(scheduling: Scheduling, kind: CommKind, index: int, dimensions: int) -> tuple[CommKind, ...]:
     """Collectives that one collective consists of on one of its dimensions."""
     is_themis = scheduling.dimension_order == "themis" and dimensions > 1
     is_inner = index < dimensions - 1 or is_themis
@@ -84,7 +82,7 @@ def phase_kinds(
 
 def _layout(machine: Machine, kind: CommKind, ranks: tuple[int, ...]) -> Layout:
     """The group's layout; by ASTRA-sim's rules, which lack these kinds, with rings for all but direct."""
-    if rules_of(machine) == CHAKRASIM:
+    if machine.system.rules.runs(kind):
         layout = lay_out(machine, kind, ranks)
         assert layout is not None
         check_runs(machine, layout, kind)
@@ -101,7 +99,7 @@ def _total_ps(layout: Layout, kind: CommKind, size_bytes: float) -> float:
     """Phases one after the other. A phase on the way back has the size of its phase on the way out."""
     sizes = layout.sizes
     keeping = {index for index, name in enumerate(layout.algorithms) if algorithm(name).is_tree}
-    out_ps, left, back_ps = 0.0, {}, {}
+    out_ps, left, back_ps = 0.0, dict[int, float](), dict[int, float]()
     for phase in phases(Scheduling(), kind, 0, sizes, baseline_order(kind, len(sizes)), keeping):
         if phase.is_return:
             size_bytes = left[phase.at]
@@ -118,7 +116,13 @@ def _total_ps(layout: Layout, kind: CommKind, size_bytes: float) -> float:
     return out_ps + sum(back_ps[at] for at in sorted(back_ps))
 
 
-class Term(NamedTuple):
+BLOCK_BYTES = 5040
+"""Size of a block for which steps are asked, to find out which part of the whole each carries: divisible by
+all small numbers, so that nothing is rounded."""
+
+
+@dataclass(frozen=True)
+class Term:
     """Steps that take equally long but for their bytes."""
 
     count: int
@@ -129,39 +133,34 @@ class Term(NamedTuple):
     part: Fraction
     """Of the collective's size, what a message carries, on average."""
 
+    def takes_ps(self, size_bytes: float) -> float:
+        """Time of these steps, one after the other."""
+        message_bytes = size_bytes * self.part.numerator / self.part.denominator
+        return self.count * (self.latency_ps + self.load * message_bytes * PS_PER_S / self.bandwidth_Bps)
+
 
 def phase_ps(name: str, kind: CommKind, size_bytes: float, span: Span | FlatSpan) -> float:
     """Cost of one algorithm on one dimension, ps."""
-    return sum(
-        term.count
-        * (
-            term.latency_ps
-            + term.load * (size_bytes * term.part.numerator / term.part.denominator) * PS_PER_S / term.bandwidth_Bps
-        )
-        for term in terms(name, kind, span)
-    )
+    return sum(term.takes_ps(size_bytes) for term in terms(name, kind, span))
 
 
 @lru_cache(maxsize=4096)
 def terms(name: str, kind: CommKind, span: Span | FlatSpan) -> tuple[Term, ...]:
     """Summary of an algorithm's steps on a span. O(steps), and O(messages) of steps that are no shifts."""
     found, n, is_rooted = algorithm(name), span.n, kind in ROOTED
-    parts = 1 if kind in ONE_BLOCK else n
+    whole = BLOCK_BYTES * (1 if kind in ONE_BLOCK else n)
     alike: dict[tuple[int, float, int], tuple[int, int]] = {}
-    # With as many bytes as there are blocks a message has as many bytes as it has blocks.
-    for steps, window in found.halves(kind, n, parts):
-        shared = 0
-        if window > 1:
-            shared = -(-span.load([step.messages for step in steps], is_rooted=is_rooted) * window // len(steps))
+    for steps, window in found.halves(kind, n, whole):
+        messages = [step.messages for step in steps]
+        shared = -(-span.load(messages, is_rooted=is_rooted) * window // len(steps)) if window > 1 else 0
         for at in range(0, len(steps), window):
-            together = [step.messages for step in steps[at : at + window]]
+            step, together = steps[at], messages[at : at + window]
             latency_ps, bandwidth_Bps = span.slowest(together, is_rooted=is_rooted)
             load = shared or (1 if found.is_tree else span.load(together, is_rooted=is_rooted))
             key = latency_ps, bandwidth_Bps, load
-            count, blocks = alike.get(key, (0, 0))
-            step = steps[at]
-            alike[key] = count + step.times, blocks + step.times * step.size_bytes
+            count, sent_bytes = alike.get(key, (0, 0))
+            alike[key] = count + step.times, sent_bytes + step.times * step.size_bytes
     return tuple(
-        Term(count, latency_ps, bandwidth_Bps, load, Fraction(blocks, count * parts))
-        for (latency_ps, bandwidth_Bps, load), (count, blocks) in alike.items()
+        Term(count, latency_ps, bandwidth_Bps, load, Fraction(sent_bytes, count * whole))
+        for (latency_ps, bandwidth_Bps, load), (count, sent_bytes) in alike.items()
     )

@@ -56,7 +56,7 @@ def fastest(lines: tuple[Line, ...], size_bytes: float) -> float:
 
 
 # A fit tries many machines, each once: `lines` itself keeps none.
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def _lines(machine: Machine, kind: CommKind, of: Shape) -> tuple[Line, ...]:
     return lines(machine, kind, of)
 

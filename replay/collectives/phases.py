@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from chakrasim.replay.collectives.algorithms.steps import ONE_BLOCK
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, Scheduling
+from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
 
 REDUCE_SCATTERS = (CommKind.REDUCE_SCATTER, CommKind.REDUCE_SCATTER_BLOCK)
@@ -22,25 +22,6 @@ class Phase(NamedTuple):
     """What each member puts in."""
     is_return: bool = False
     """On the way back from the outermost dimension of an all-reduce."""
-
-
-def chunk_bytes(scheduling: Scheduling, kind: CommKind, size_bytes: int, world_size: int) -> list[int]:
-    """Bytes of each chunk, in order.
-
-    Equal pieces and a rest; by ASTRA-sim 2's rules every chunk is full-sized, and of other collectives than
-    an all-gather none has fewer bytes than there are ranks.
-    """
-    size = size_bytes // scheduling.chunks
-    if scheduling.rules == ASTRA_SIM_2:
-        if kind != CommKind.ALL_GATHER and size < world_size:
-            return [world_size] * scheduling.chunks
-        if size == 0:
-            return [size_bytes]
-        return [size] * -(-size_bytes // size)
-    if size == 0:
-        return [size_bytes]
-    full, rest = divmod(size_bytes, size)
-    return [size] * full + [rest] * (rest > 0)
 
 
 def phases(

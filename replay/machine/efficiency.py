@@ -47,9 +47,9 @@ FULL = Curve((1.0,), (1.0,))
 class Efficiency:
     """What an accelerator reaches of its peaks; a table that is left out is all of them."""
 
-    matmul: Mapping[str, Curve] = field(default_factory=dict)
+    matmul: Mapping[str, Curve] = field(default_factory=dict, hash=False)
     """Matrix products and convolutions, by data type and `DEFAULT`: share of the peak by operations."""
-    attention: Mapping[str, Curve] = field(default_factory=dict)
+    attention: Mapping[str, Curve] = field(default_factory=dict, hash=False)
     """Fused attention kernels, likewise."""
     memory: Curve = FULL
     """Share of the memory's bandwidth by bytes."""

@@ -51,15 +51,15 @@ class Dimension:
 
     def injection_Bps(self, members: int) -> float:
         """Bytes a second that one of so many members can send to the others at once."""
-        return self.bandwidth_Bps * self.wiring.injection_links(members)
+        return self.bandwidth_Bps * TOPOLOGIES[self.topology].injection_links(members)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Accelerator:
     """What one rank computes with."""
 
     name: str
-    peak_flops: Mapping[str, float]
+    peak_flops: Mapping[str, float] = field(hash=False)
     """Operations a second by data type; the first is used where a node states none."""
     memory_Bps: float
     memory_bytes: int | None
@@ -87,28 +87,37 @@ class RemoteMemory:
         return (latency + int(size_bytes / per_cycle)) * cycle_ps
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Machine:
-    """Accelerators, the network between them, and how collectives use it."""
+    """Accelerators, the network between them, and how collectives use it.
+
+    Equal machines, such as one file read twice, are one key of a cache. What rarely tells two machines apart
+    is left to the comparison, so that the hash is cheap.
+    """
 
     name: str
     source: str
-    accelerator: Accelerator | None
+    accelerator: Accelerator | None = field(hash=False)
     """None where the machine's description says nothing of it, as some imported ones."""
     dimensions: tuple[Dimension, ...]
-    algorithms: Mapping[CommKind, tuple[str, ...]]
+    algorithms: Mapping[CommKind, tuple[str, ...]] = field(hash=False)
     """For each kind one name of `collectives.ALGORITHMS` a dimension, or `nccl` for all of them."""
     cycle_ps: int = 1
     """Every cost is rounded down to whole cycles."""
-    remote_memory: RemoteMemory | None = None
-    scheduling: Scheduling | None = None
+    remote_memory: RemoteMemory | None = field(default=None, hash=False)
+    scheduling: Scheduling | None = field(default=None, hash=False)
     """Chunks and queues; None costs each collective as a whole, from its last arrival to one end for all."""
     compute: str = "measured"
     """The compute model where the user names none."""
-    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     """Process groups for graphs that don't declare theirs."""
-    nccl: Calibration | None = None
+    nccl: Calibration | None = field(default=None, hash=False)
     """What NCCL reaches of the network; None leaves messages at the full bandwidth."""
+
+    @property
+    def system(self) -> Scheduling:
+        """The system layer's settings: the scheduling block, or without one its defaults."""
+        return DEFAULT_SYSTEM if self.scheduling is None else self.scheduling
 
     @property
     def size(self) -> int | None:
@@ -138,3 +147,6 @@ class Machine:
         of the world are left out."""
         sizes = accumulate((dimension.size or 1 for dimension in self.dimensions[:-1]), mul)
         return tuple(size for size in sizes if 1 < size < world_size)
+
+
+DEFAULT_SYSTEM = Scheduling()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LL, LL128, SIMPLE = "LL", "LL128", "Simple"
 PROTOCOLS = (LL, LL128, SIMPLE)
@@ -29,7 +29,7 @@ class Links:
 
     efficiency: float
     """Of all links of a node together, in rings and trees."""
-    hop_ps: Mapping[str, int]
+    hop_ps: Mapping[str, int] = field(hash=False)
     """Of one step of a ring or tree over the link, by protocol."""
     message_ps: int
     """Of one send and receive without bytes."""
@@ -47,11 +47,11 @@ class InSwitch:
     efficiency: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Calibration:
     """The parameters of `collectives/nccl.py`."""
 
-    protocols: Mapping[str, Protocol]
+    protocols: Mapping[str, Protocol] = field(hash=False)
     """By name; `Simple` is always there."""
     links: tuple[Links, ...]
     """One a dimension."""

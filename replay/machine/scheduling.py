@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from chakrasim.replay.machine.rules import CHAKRASIM, Rules
 from chakrasim.traces.graph import CommKind
-
-CHAKRASIM, ASTRA_SIM_1, ASTRA_SIM_2 = "chakrasim", "astra-sim-1", "astra-sim-2"
-RULES = (CHAKRASIM, ASTRA_SIM_1, ASTRA_SIM_2)
-"""Whose rules decide where simulators differ; `docs/astra-sim.md` lists the differences."""
 
 ALL_REDUCE_WAYS = ("hierarchical", "per-dimension")
 """Reduce-scatter outwards, all-reduce on the last dimension, all-gather back; or a whole all-reduce on each
@@ -46,10 +43,10 @@ class Bus:
 class Scheduling:
     """The system layer's settings."""
 
-    rules: str = CHAKRASIM
-    """One of `RULES`."""
+    rules: Rules = CHAKRASIM
+    """Whose rules decide where simulators differ."""
     chunks: int = 1
-    """Pieces that a collective is cut into."""
+    """Pieces that a collective is cut into; one of fewer bytes into as many as it has bytes."""
     active_chunks: int = 1
     """Chunks that a rank works on at once in one dimension."""
     queues: int = 1
@@ -67,10 +64,7 @@ class Scheduling:
     """Takes the place of `endpoint_ps`."""
     rendezvous: bool = False
     """A receive asks for its message with a message of its own."""
-    custom: Mapping[CommKind, str] = field(default_factory=dict)
+    custom: Mapping[CommKind, str] = field(default_factory=dict, hash=False)
     """Path prefix of a Chakra graph, or path of an MSCCL file, that carries out all collectives of a kind."""
-    custom_by_node: Mapping[int, str] = field(default_factory=dict)
+    custom_by_node: Mapping[int, str] = field(default_factory=dict, hash=False)
     """The same for single nodes, by their id."""
-
-    def __hash__(self) -> int:
-        return id(self)

@@ -1,7 +1,7 @@
 """Topologies: which links join the ranks along one dimension of a network, and how messages share them.
 
-Ranks are places 0 to size - 1 along the dimension. A topology counts links and messages; bandwidth and latency
-belong to the dimension.
+Ranks are places 0 to size - 1 along the dimension. A topology counts links and messages; bandwidth and
+latency belong to the dimension.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -47,7 +48,8 @@ class Topology(ABC):
     def shift_load(self, distances: Sequence[int], n: int) -> int:
         """`load` of n members if each sends to those `distances` places further on, on a symmetric group."""
 
-    def injection_links(self, members: int) -> int:
+    @staticmethod
+    def injection_links(members: int) -> int:
         """Links over which one of so many members sends to the others at once."""
         return 1
 
@@ -62,7 +64,8 @@ class FullyConnected(Topology):
 
     def hops(self, sources: Ints, destinations: Ints) -> Ints:
         """One."""
-        return (sources != destinations).astype(np.int64)
+        links: Ints = (sources != destinations) * np.int64(1)
+        return links
 
     def route(self, source: int, destination: int) -> tuple[Link, ...]:
         """The pair's own link."""
@@ -77,7 +80,8 @@ class FullyConnected(Topology):
         """Messages over the same distance."""
         return int(np.unique(np.asarray(distances) % n, return_counts=True)[1].max())
 
-    def injection_links(self, members: int) -> int:
+    @staticmethod
+    def injection_links(members: int) -> int:
         """One to each of the others."""
         return max(1, members - 1)
 
@@ -88,7 +92,8 @@ class Switch(Topology):
 
     def hops(self, sources: Ints, destinations: Ints) -> Ints:
         """Up and down."""
-        return 2 * (sources != destinations).astype(np.int64)
+        links: Ints = (sources != destinations) * np.int64(2)
+        return links
 
     def route(self, source: int, destination: int) -> tuple[Link, ...]:
         """Up and down."""
@@ -125,7 +130,7 @@ class Ring(Topology):
         ahead = (destination - source) % self.size
         turn, count = (1, ahead) if 2 * ahead <= self.size else (-1, self.size - ahead)
         places = [(source + turn * step) % self.size for step in range(count + 1)]
-        return tuple(zip(places, places[1:], strict=False))
+        return tuple(pairwise(places))
 
     def load(self, sources: Ints, destinations: Ints) -> int:
         """Crossings of the busiest link; O(messages + size)."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chakrasim.replay.collectives.algorithms import algorithm
-from chakrasim.replay.collectives.algorithms.steps import ROOTED
 from chakrasim.replay.collectives.algorithms.custom import custom_tasks
 from chakrasim.replay.collectives.cost import NCCL, collective_ps, phase_kinds
 from chakrasim.replay.collectives.execution.bus import BusEndpoint
@@ -19,13 +18,13 @@ from chakrasim.replay.collectives.execution.endpoint import PlainEndpoint
 from chakrasim.replay.collectives.execution.phase_executor import Played, Players
 from chakrasim.replay.collectives.execution.scheduler import Collective, Scheduler
 from chakrasim.replay.collectives.execution.task_graph import TaskRun
-from chakrasim.replay.collectives.placement import Layout, lay_out
+from chakrasim.replay.collectives.layout import Layout, lay_out
 from chakrasim.replay.engine.event_queue import Clock
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, CHAKRASIM, Scheduling
 from chakrasim.replay.transport.fifo_links import FifoLinks
 from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.matching import message_labels
 
 if TYPE_CHECKING:
     from chakrasim.replay.engine.event_queue import Event
@@ -71,7 +70,7 @@ class SystemNetwork:
         self.program, self.machine = program, machine
         self.timers = timers_ps.tolist() if timers_ps is not None else None
         self.clock = Clock()
-        self.scheduling = machine.scheduling or Scheduling()
+        self.scheduling = machine.system
         self.ended: list[int] = []
         transmit = None
         if plays_messages(machine, shares_links=shares_links):
@@ -84,6 +83,7 @@ class SystemNetwork:
         self._custom: dict[int, Played] = {}
         self._layouts: dict[tuple[CommKind, int, int], Layout | None] = {}
         self._together: dict[int, _Together] = {}
+        self._labels: dict[int, tuple[Ints, Ints]] = {}
         self._memory_links: dict[int, deque[Event]] = defaultdict(deque)
         self._idle_ps: dict[tuple[int, int, int], int] = {}
 
@@ -108,12 +108,15 @@ class SystemNetwork:
         if kind == NodeKind.COLL:
             self._start_collective(int(program.partners[event]), rank, row, ended)
             return
-        peer, size_bytes = int(graph.peers[row]), max(0, int(graph.comm_bytes[row]))
-        tag = int(graph.tags[row])
-        if kind == NodeKind.SEND:
-            self.mailbox.send((rank, peer, size_bytes, tag), ended)
-        elif kind == NodeKind.RECV:
-            self.mailbox.receive((peer, rank, size_bytes, tag), ended)
+        if kind in (NodeKind.SEND, NodeKind.RECV):
+            if id(graph) not in self._labels:
+                self._labels[id(graph)] = message_labels(graph)
+            tags, sizes = self._labels[id(graph)]
+            peer, label = int(graph.peers[row]), (int(sizes[row]), int(tags[row]))
+            if kind == NodeKind.SEND:
+                self.mailbox.send((rank, peer, *label), ended)
+            else:
+                self.mailbox.receive((peer, rank, *label), ended)
         else:
             self._start_memory(rank, int(graph.tensor_bytes[row]), ended)
 
@@ -178,7 +181,7 @@ class SystemNetwork:
         if path is not None:
             self._start_custom(number, rank, path, ended)
             return
-        if kind not in KINDS or NCCL in self.machine.algorithms[kind]:
+        if not scheduling.rules.runs(kind) or NCCL in self.machine.algorithms[kind]:
             self._wait_together(number, kind, ended)
             return
         ranks = self.program.workload.groups[group].ranks
@@ -191,7 +194,9 @@ class SystemNetwork:
 
         def collective() -> Collective:
             present = self.program.workload.graphs.keys() & set(ranks)
-            return Collective(kind, max(0, int(matching.size_bytes[number])), ranks, present, layout)
+            size_bytes = 0 if kind == CommKind.BARRIER else max(0, int(matching.size_bytes[number]))
+            root = int(matching.root[number])
+            return Collective(kind, size_bytes, ranks, present, layout, root if root in ranks else min(ranks))
 
         self.scheduler.start(number, collective, rank, int(graph.priorities[row]), ended)
 
@@ -219,16 +224,10 @@ class SystemNetwork:
         ranks = workload.groups[int(matching.group[number])].ranks
         flight = self._together.get(number)
         if flight is None:
-            if self.scheduling.rules != CHAKRASIM:
+            if not self.scheduling.rules.has_all_kinds:
                 what = f"ASTRA-sim can't run {kind.label}: it is costed as a whole, over the machine's links"
                 self.notes[what] = None
-            cost_ps = collective_ps(
-                self.machine,
-                kind,
-                max(0, int(matching.size_bytes[number])),
-                ranks,
-                int(matching.root[number]),
-            )
+            cost_ps = collective_ps(self.machine, kind, max(0, int(matching.size_bytes[number])), ranks)
             flight = self._together[number] = _Together([], int(self.program.expected[number]), cost_ps)
         flight.waiting.append(ended)
         if len(flight.waiting) == flight.present:
@@ -247,29 +246,21 @@ class SystemNetwork:
         layout = lay_out(machine, kind, ranks, involved)
         if layout is not None:
             for index, (name, n) in enumerate(zip(layout.algorithms, layout.sizes, strict=True)):
-                for phase in self._phase_kinds(kind, index, len(layout.dims)):
+                for phase in phase_kinds(self.scheduling, kind, index, len(layout.dims)):
                     self._check(name, phase, n)
         elif len(ranks) > 1:
             what = f"{kind.label} of {len(ranks)} ranks: no dimension is involved, and it takes no time"
             self.notes[what] = None
         return layout
 
-    def _phase_kinds(self, kind: CommKind, index: int, dimensions: int) -> tuple[CommKind, ...]:
-        """What a collective runs on one of its dimensions."""
-        is_themis = self.scheduling.dimension_order == "themis" and dimensions > 1
-        is_inner = index < dimensions - 1 or is_themis
-        if kind == CommKind.ALL_REDUCE and self.scheduling.all_reduce == "hierarchical" and is_inner:
-            return CommKind.REDUCE_SCATTER, CommKind.ALL_GATHER
-        return (kind,)
-
     def _check(self, name: str, kind: CommKind, n: int) -> None:
         """Refuse what an algorithm can't do; where ASTRA-sim does something else instead, say so."""
-        why = check_runs(algorithm(name), kind, n)
+        found = algorithm(name)
+        why = found.refusal(kind, n)
         if why is None:
             return
-        is_odd_gather = name.endswith("halving-doubling") and kind == CommKind.ALL_GATHER
-        is_odd_tree = algorithm(name).is_tree and not n & (n - 1)
-        if self.scheduling.rules == CHAKRASIM or not (is_odd_gather or is_odd_tree):
+        is_odd = kind in found.any_size_in_astra_sim or (found.is_tree and not n & (n - 1))
+        if not (self.scheduling.rules.runs_odd_algorithms and is_odd):
             machine = self.machine
             raise ConfigError(
                 f"machine {machine.name!r} ({machine.source}): {why}; choose another algorithm for that "
@@ -279,12 +270,9 @@ class SystemNetwork:
 
 
 def plays_messages(machine: Machine, *, shares_links: bool) -> bool:
-    """Whether every message has to be played: they share links or a bus, or are asked for.
-
-    By ASTRA-sim's rules also where ranks share memory: whose turn it is, of ranks that leave a collective at
-    the same tick, depends on whose last message was scheduled first.
-    """
-    scheduling = machine.scheduling or Scheduling()
-    memory = machine.remote_memory
-    shares_memory = memory is not None and memory.sharing != "per-rank" and scheduling.rules == ASTRA_SIM_2
-    return shares_links or shares_memory or scheduling.bus is not None or scheduling.rendezvous
+    """Whether every message has to be played: they share links or a bus, or are asked for, or the rules want
+    it for shared memory (`Rules.plays_for_shared_memory`)."""
+    system, memory = machine.system, machine.remote_memory
+    shares_memory = memory is not None and memory.sharing != "per-rank"
+    shares_memory = shares_memory and system.rules.plays_for_shared_memory
+    return shares_links or shares_memory or system.bus is not None or system.rendezvous

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from chakrasim.replay.engine.deadlock import Deadlock, find_deadlock
 from chakrasim.replay.engine.kernel import COLLECTIVE, RECEIVE
 from chakrasim.replay.engine.program import Program
-from chakrasim.replay.machine.scheduling import CHAKRASIM
 from chakrasim.replay.results.intervals import covered_ps
-from chakrasim.replay.transport.uncontended import rules_of
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S, format_time
@@ -257,11 +255,8 @@ class Result:
 
         compute_ps, either_ps = covered(is_compute), covered(is_compute | is_communication)
         finish_ps = int(ends_ps.max(initial=0))
-        if rules_of(self.machine) != CHAKRASIM:
-            is_counted = (graph.kinds == NodeKind.COMP) & ~graph.is_cpu
-            if self.network == "recorded":
-                is_counted = ~graph.is_cpu
-            is_counted &= has_ended
+        if self.machine.system.rules.exposes_idle_time:
+            is_counted = (graph.kinds == NodeKind.COMP) & ~graph.is_cpu & has_ended
             compute_ps = min(int((ends_ps - starts_ps)[is_counted].sum()), finish_ps)
             either_ps = finish_ps
         waits_ps = self.replayed.waits_ps[rows]

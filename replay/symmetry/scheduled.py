@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chakrasim.replay.collectives.algorithms import algorithm
-from chakrasim.replay.collectives.algorithms.steps import ROOTED
-from chakrasim.replay.collectives.placement import Layout, lay_out
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, Scheduling
+from chakrasim.replay.collectives.cost import NCCL
+from chakrasim.replay.collectives.layout import Layout, lay_out
 from chakrasim.replay.network.event_driven import plays_messages
 from chakrasim.traces.graph import CommKind, NodeKind
 
@@ -30,13 +29,13 @@ def all_alike(workload: Workload, machine: Machine) -> bool:
         return False
     is_message = (first.kinds == NodeKind.SEND) | (first.kinds == NodeKind.RECV)
     memory = machine.remote_memory
-    scheduling = machine.scheduling or Scheduling()
+    system = machine.system
     if (
         is_message.any()
         or plays_messages(machine, shares_links=False)
         or (memory is not None and memory.sharing != "per-rank")
-        or scheduling.custom
-        or scheduling.custom_by_node
+        or system.custom
+        or system.custom_by_node
     ):
         return False
     is_collective = (first.kinds == NodeKind.COLL) & (first.comm_kinds >= 0)
@@ -45,17 +44,18 @@ def all_alike(workload: Workload, machine: Machine) -> bool:
     stated = np.stack([first.comm_kinds, first.involved_dims])[:, is_collective]
     distinct = np.unique(stated, axis=1)
     for kind, involved in distinct.T.tolist():
-        if CommKind(kind) in KINDS:
-            layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)
-            if layout is not None and not _looks_alike(layout):
-                return False
+        if not system.rules.runs(CommKind(kind)) or NCCL in machine.algorithms[CommKind(kind)]:
+            continue
+        layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)
+        if layout is not None and not _looks_alike(layout):
+            return False
     return True
 
 
 def _looks_alike(layout: Layout) -> bool:
     """Whether every member ends each phase when all others do, if they start together."""
     machine = layout.machine
-    if machine.scheduling is not None and machine.scheduling.rules == ASTRA_SIM_1:
+    if machine.system.rules.members_end_together:
         return True
     if layout.is_flat or any(algorithm(name).is_tree for name in layout.algorithms):
         return False

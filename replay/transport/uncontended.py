@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.machine.nccl_parameters import Calibration
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, CHAKRASIM
 from chakrasim.traces.graph import Ints
 from chakrasim.traces.units import PS_PER_S
 
@@ -40,11 +39,6 @@ def coordinates(network: HasDimensions, ranks: Ints) -> list[Ints]:
     return out
 
 
-def rules_of(machine: Machine) -> str:
-    """Whose rules the machine follows, one of `scheduling.RULES`."""
-    return machine.scheduling.rules if machine.scheduling else CHAKRASIM
-
-
 def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDArray[np.float64]]:
     """Latency in ps and bandwidth in bytes a second from each source to its destination.
 
@@ -52,12 +46,12 @@ def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDAr
     """
     latency_ps = np.zeros(len(sources), dtype=np.int64)
     bandwidth_Bps = np.full(len(sources), np.inf)
-    rules = rules_of(machine)
+    rules = machine.system.rules
     sources_at, destinations_at = coordinates(machine, sources), coordinates(machine, destinations)
     places = list(zip(machine.dimensions, sources_at, destinations_at, strict=True))
-    for dimension, from_, to in places if rules != ASTRA_SIM_1 else reversed(places):
+    for dimension, from_, to in rules.paid(places):
         passes = from_ != to
-        if rules != CHAKRASIM:
+        if rules.message_pays != "all":
             passes &= np.isinf(bandwidth_Bps)
         latency_ps += np.where(passes, dimension.wiring.hops(from_, to), 0) * dimension.latency_ps
         bandwidth_Bps[passes] = np.minimum(bandwidth_Bps[passes], dimension.bandwidth_Bps)
@@ -97,8 +91,8 @@ def message_ps(
     )
     cycle_ps = machine.cycle_ps
     latency = latency_ps / cycle_ps
-    if rules_of(machine) == ASTRA_SIM_1:
-        latency = np.floor(latency)  # it keeps whole ns at every addition
+    if machine.system.rules.rounds_latency:
+        latency = np.floor(latency)
     # In cycles, and in this order, a double rounds as ASTRA-sim's does.
     cycles = latency + np.atleast_1d(size_bytes) / (bandwidth_Bps / (PS_PER_S / cycle_ps))
     total = cycles.astype(np.int64) * cycle_ps

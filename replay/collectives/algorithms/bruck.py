@@ -42,7 +42,7 @@ BRUCK = Algorithm(
     name="bruck",
     steps=steps,
     kinds=frozenset((CommKind.ALL_GATHER, CommKind.ALL_TO_ALL, CommKind.BARRIER)),
-    summary="log2(n) steps in which everyone sends all that it has, or all that has to go on, 1, 2, 4 … places",
+    summary="log2(n) steps in which everyone sends what it has, or what has to go on, 1, 2, 4 … places away",
     source="J. Bruck et al., Efficient algorithms for all-to-all communications in multiport message-passing "
     "systems, IEEE TPDS 1997",
 )

@@ -14,8 +14,8 @@ def steps(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
     """Vector halving with distance doubling (reduce-scatter), recursive doubling (all-gather), and a binomial
     tree of halves (scatter, gather).
 
-    A broadcast is a scatter and an all-gather, a reduce a reduce-scatter and a gather, a barrier an all-reduce
-    of nothing. n is a power of two.
+    A broadcast is a scatter and an all-gather, a reduce a reduce-scatter and a gather, a barrier an
+    all-reduce of nothing. n is a power of two.
     """
     block_bytes = size_bytes // n
     if kind == CommKind.SCATTER:
@@ -97,6 +97,7 @@ HALVING_DOUBLING = Algorithm(
     "MPICH, IJHPCA 2005, sections 4.1 to 4.4",
     astra_sim="halvingDoubling",
     needs_power_of_two=True,
+    any_size_in_astra_sim=frozenset((CommKind.ALL_GATHER,)),
     next_bytes=lambda kind, size_bytes: (
         size_bytes // 2 if kind == CommKind.REDUCE_SCATTER else size_bytes * 2
     ),

@@ -53,8 +53,8 @@ def _all_to_all(n: int, size_bytes: int) -> Iterator[Step]:
 def _rooted(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
     """Blocks go one behind the other along the chain of members, from the root or to it.
 
-    A reduce's chain begins after the root and ends at it. A scatter sends the farthest member's block first; in
-    a gather everyone sends its own and then passes on what comes.
+    A reduce's chain begins after the root and ends at it. A scatter sends the farthest member's block first;
+    in a gather everyone sends its own and then passes on what comes.
     """
     block_bytes = size_bytes if kind in ONE_BLOCK else size_bytes // n
     is_pipelined = kind in (CommKind.BROADCAST, CommKind.REDUCE)
@@ -75,9 +75,7 @@ def _rooted(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
             def blocks(_: int, base: int = ahead, first: int = first, last: int = last) -> Ints:
                 return (base + np.arange(first, last + 1, dtype=np.int64))[:, None]
 
-        yield Step(
-            Shift(n, 1, first, last - first + 1), block_bytes, blocks, reduces=kind == CommKind.REDUCE
-        )
+        yield Step(Shift(n, 1, first, last - first + 1), block_bytes, blocks, reduces=kind == CommKind.REDUCE)
 
 
 RING = Algorithm(

@@ -1,9 +1,9 @@
 """Algorithms as steps of messages: the vocabulary in which each is written.
 
 Members are places 0 to n - 1; of a collective with a root, place 0 is the root. A buffer is n blocks, one for
-each member; in an all-to-all, block s * n + d goes from s to d. The size of a collective is what a member puts
-in: one block for an all-gather or a gather, all n (the root's, for a broadcast or a scatter) for the others.
-Whole bytes are divided, as the messages of a simulator have to be.
+each member; in an all-to-all, block s * n + d goes from s to d. The size of a collective is what a member
+puts in: one block for an all-gather or a gather, all n (the root's, for a broadcast or a scatter) for the
+others. Whole bytes are divided, as the messages of a simulator have to be.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ class Algorithm:
     astra_sim: str = ""
     """Its name in ASTRA-sim's files, if it has one."""
     needs_power_of_two: bool = False
+    any_size_in_astra_sim: frozenset[CommKind] = frozenset()
+    """Collectives for which ASTRA-sim runs something else where the members are no power of two."""
     is_windowed: bool = False
     """Messages don't need each other, but for the two halves of an all-reduce: as many as `window` allows are
     under way at once. `NAME:k` sets it."""
@@ -128,8 +130,8 @@ class Algorithm:
     is_flat: bool = False
     """One dimension over all ranks, whatever the network is."""
     is_tree: bool = False
-    """Members do different things, a reduce-scatter leaves everyone the whole buffer, and messages of one step
-    are taken not to share links."""
+    """Members do different things, a reduce-scatter leaves everyone the whole buffer, and messages of one
+    step are taken not to share links."""
     other_steps: Callable[[CommKind, int, int], Iterator[Step]] | None = None
     """Steps of every second chunk of an all-reduce, if they differ."""
     relays_blocks: bool = False
@@ -156,4 +158,6 @@ class Algorithm:
             return
         for _, group in groupby(steps, key=lambda step: step.reduces):
             half = list(group)
-            yield half, min(self.window or len(half), len(half))
+            # Who has one message to send doesn't have to wait for a place in a window.
+            is_limited = kind not in (CommKind.REDUCE, CommKind.GATHER)
+            yield half, min(self.window, len(half)) if self.window and is_limited else len(half)

@@ -20,7 +20,7 @@ from chakrasim.traces.units import PS_PER_NS
 INNER_NS_PER_BYTE = 0.0038
 """G of the inner bus; its L, o and g are those of the outer one."""
 FREE, SENDING, RECEIVING = 0, 1, 2
-MOST_IN_A_ROW = 8
+MAX_IN_A_ROW = 8
 """Sends in a row after which a side yields to the other, if that one waits to send."""
 REDUCTION_START_NS = 50
 
@@ -67,7 +67,7 @@ class _Wire:
         here, there = self.sides[side], self.sides[1 - side]
         if here.state != FREE or not here.waiting:
             return
-        if here.in_a_row > MOST_IN_A_ROW and there.waiting and there.in_a_row <= MOST_IN_A_ROW:
+        if here.in_a_row > MAX_IN_A_ROW and there.waiting and there.in_a_row <= MAX_IN_A_ROW:
             self.go_on(1 - side)
             return
         bus, now_ps = self.bus, self.clock.now_ps
@@ -116,7 +116,8 @@ class _RankBus:
         self.reductions: deque[tuple[int, Event]] = deque()
 
     def send(self, size_bytes: int, done: Event) -> None:
-        self.inner.move(0, size_bytes, lambda: self.outer.move(0, size_bytes, done))
+        # Memory hands the bytes over, so they wait in the memory side's queue of the inner bus, side 1.
+        self.inner.move(1, size_bytes, lambda: self.outer.move(0, size_bytes, done))
 
     def receive(self, size_bytes: int, *, reduces: bool, sent_back: bool, done: Event) -> None:
         def dispose() -> None:

@@ -13,10 +13,9 @@ from chakrasim.replay.collectives.execution.phase_time import Pace, Play, Run, S
 from chakrasim.replay.collectives.execution.schedule import Program, endpoint_ps, make_program, reduction_ps
 from chakrasim.replay.collectives.execution.task_graph import Task, TaskRun, step_tasks
 from chakrasim.replay.collectives.execution.windowed import TokenRun
-from chakrasim.replay.collectives.placement import Line
+from chakrasim.replay.collectives.layout import Line
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.machine.machine import Machine
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_1, CHAKRASIM, Scheduling
 from chakrasim.replay.transport.mailbox import Mailbox, Transmit
 from chakrasim.traces.graph import CommKind
 
@@ -101,7 +100,7 @@ class Players:
         endpoint: Endpoint | None = None,
     ) -> None:
         self.machine, self.clock = machine, clock
-        self.scheduling = machine.scheduling or Scheduling()
+        self.scheduling = machine.system
         self.transmit, self.endpoint = transmit, endpoint
         self._paces: dict[tuple[object, How], Pace] = {}
 
@@ -115,11 +114,11 @@ class Players:
         key = line.likeness, how
         if key not in self._paces:
             self._paces[key] = self._pace(line, how)
-        by_dimension = self.scheduling.rules == ASTRA_SIM_1
-        return Worked(self.clock, self._paces[key], present, (line.dimension,) if by_dimension else ())
+        order = (line.dimension,) if self.scheduling.rules.ties_by_dimension else ()
+        return Worked(self.clock, self._paces[key], present, order)
 
     def _pace(self, line: Line, how: How) -> Pace:
-        together = self.scheduling.rules == ASTRA_SIM_1
+        together = self.scheduling.rules.members_end_together
         found = algorithm(how.name)
         if how.kind in ROOTED:
             return StepPace(
@@ -171,6 +170,6 @@ class Players:
             len(line),
             endpoint_ps(self.machine, is_subgroup=how.is_subgroup),
             lambda size_bytes: reduction_ps(self.machine, size_bytes),
-            reduces_downwards=self.scheduling.rules != CHAKRASIM,
+            reduces_downwards=self.scheduling.rules.reduces_by_token,
             awaits_sends=how.kind in ROOTED,
         )

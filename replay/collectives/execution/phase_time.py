@@ -16,7 +16,7 @@ from chakrasim.replay.collectives.execution.endpoint import Operation, PlainEndp
 from chakrasim.replay.collectives.execution.schedule import Program
 from chakrasim.replay.collectives.execution.task_graph import RECEIVE, Task
 from chakrasim.replay.collectives.execution.windowed import TokenRun
-from chakrasim.replay.collectives.placement import Line
+from chakrasim.replay.collectives.layout import Line
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.graph import CommKind, Ints
@@ -220,7 +220,8 @@ class TaskPace(Pace):
 class StepPace(Pace):
     """Of a collective with a root, step by step.
 
-    As `step_tasks` says it: a member sends when what came before is done and its earlier messages have landed.
+    As `step_tasks` says it: a member sends when what came before is done and its earlier messages have
+    landed.
     """
 
     def __init__(
@@ -232,7 +233,7 @@ class StepPace(Pace):
         endpoint_ps: int,
         reduction_ps: Callable[[int], int],
     ) -> None:
-        super().__init__(line, ((-endpoint_ps,),))
+        super().__init__(line, ((-endpoint_ps,),), together=True)
         self.found, self.endpoint_ps, self.reduction_ps = found, endpoint_ps, reduction_ps
         self.kind, self.size_bytes = kind, size_bytes
         self._shifts: dict[tuple[int, int], Ints] = {}

@@ -10,12 +10,8 @@ import numpy as np
 from chakrasim.replay.collectives.algorithms.steps import Algorithm, Step
 from chakrasim.replay.collectives.execution.endpoint import INBOUND, OUTBOUND, SENT_BACK, Operation
 from chakrasim.replay.machine.machine import Machine
-from chakrasim.replay.machine.scheduling import ASTRA_SIM_2, CHAKRASIM, Scheduling
 from chakrasim.traces.graph import CommKind, Ints
-from chakrasim.traces.units import PS_PER_NS, PS_PER_S
-
-SUBGROUP_ENDPOINT_PS = 10 * PS_PER_NS
-"""What ASTRA-sim charges in a ring of some ranks, whatever its endpoint-delay says."""
+from chakrasim.traces.units import PS_PER_S
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +95,11 @@ def make_program(
 
     Not `clockwise`, every message goes the other way around the line.
     """
-    scheduling = machine.scheduling or Scheduling()
+    rules = machine.system.rules
     steps = tuple(found.steps(kind, n, size_bytes))
     if not clockwise:
         steps = tuple(step.reversed() for step in steps)
-    if scheduling.rules != CHAKRASIM and kind == CommKind.ALL_TO_ALL and found.relays_blocks:
+    if rules.passes_single_blocks and kind == CommKind.ALL_TO_ALL and found.relays_blocks:
         # ASTRA-sim passes on one block at a time.
         block_bytes = size_bytes // n
         steps = tuple(
@@ -120,7 +116,7 @@ def make_program(
         cycle = n * window
     if kind not in (CommKind.ALL_REDUCE, CommKind.REDUCE_SCATTER):
         reduces = np.zeros(len(token), dtype=np.int64)
-    elif scheduling.rules == CHAKRASIM:
+    elif not rules.reduces_by_token:
         received = np.repeat([step.reduces for step in steps], times)
         reduces = np.concatenate([np.zeros(window, dtype=np.int64), received.astype(np.int64)])
     else:
@@ -146,10 +142,10 @@ def make_program(
 
 def endpoint_ps(machine: Machine, *, is_subgroup: bool) -> int:
     """What a member needs before a message."""
-    scheduling = machine.scheduling or Scheduling()
-    if is_subgroup and scheduling.rules == ASTRA_SIM_2:
-        return SUBGROUP_ENDPOINT_PS
-    return scheduling.endpoint_ps
+    in_subgroup_ps = machine.system.rules.subgroup_endpoint_ps
+    if is_subgroup and in_subgroup_ps is not None:
+        return in_subgroup_ps
+    return machine.system.endpoint_ps
 
 
 def reduction_ps(machine: Machine, size_bytes: int) -> int:
@@ -159,6 +155,6 @@ def reduction_ps(machine: Machine, size_bytes: int) -> int:
 
 def reductions(machine: Machine, sizes_bytes: Ints) -> Ints:
     """int64: `reduction_ps` of each size."""
-    bandwidth_Bps = (machine.scheduling or Scheduling()).reduction_Bps
+    bandwidth_Bps = machine.system.reduction_Bps
     cycles = np.floor(sizes_bytes / bandwidth_Bps * (PS_PER_S / machine.cycle_ps)).astype(np.int64)
     return 3 * cycles * machine.cycle_ps

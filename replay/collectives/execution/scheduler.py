@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.steps import ROOTED
 from chakrasim.replay.collectives.execution.phase_executor import How, Player, Players
-from chakrasim.replay.collectives.phases import Phase, baseline_order, chunk_bytes, phases
-from chakrasim.replay.collectives.placement import Layout, Line
+from chakrasim.replay.collectives.layout import Layout, Line
+from chakrasim.replay.collectives.phases import Phase, baseline_order, phases
 from chakrasim.replay.collectives.themis import Themis
-from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
 
 if TYPE_CHECKING:
@@ -90,6 +89,8 @@ class _Flight:
     """Chunks that each rank hasn't finished."""
     ended: dict[int, Event] = field(default_factory=dict)
     players: dict[tuple[int, int, Line], Player] = field(default_factory=dict)
+    through: dict[tuple[int, int], list[_Work]] = field(default_factory=lambda: defaultdict(list))
+    """With a root: by chunk and phase those that have ended it and wait for the others."""
 
 
 class Scheduler:
@@ -97,7 +98,7 @@ class Scheduler:
 
     def __init__(self, machine: Machine, clock: Clock, players: Players) -> None:
         self.machine, self.clock, self.players = machine, clock, players
-        self.scheduling = machine.scheduling or Scheduling()
+        self.scheduling = machine.system
         self.active = -(-self.scheduling.active_chunks // self.scheduling.queues)
         if machine.scheduling is None:
             self.active = UNLIMITED
@@ -138,7 +139,9 @@ class Scheduler:
     def _take_off(self, collective: Collective) -> _Flight:
         layout, kind = collective.layout, collective.kind
         world_size = self.machine.size or len(collective.ranks)
-        sizes = chunk_bytes(self.scheduling, kind, collective.size_bytes, world_size)
+        sizes = self.scheduling.rules.chunk_bytes(
+            kind, collective.size_bytes, self.scheduling.chunks, world_size
+        )
         orders = self._orders(collective, sizes)
         keeping = {index for index, name in enumerate(layout.algorithms) if algorithm(name).is_tree}
         chunks = [
@@ -227,7 +230,7 @@ class Scheduler:
         layout = flight.collective.layout
         line = self._line(work)
         if line is None:
-            self.clock.at(self.clock.now_ps, lambda: self._finish(work))
+            self._finish_together(work)
             return
         player = flight.players.get((work.chunk, work.at, line))
         if player is None:
@@ -242,25 +245,40 @@ class Scheduler:
             present = [at for at, rank in enumerate(line.ranks) if rank in flight.collective.present]
             player = self.players.make(line, how, present)
             flight.players[work.chunk, work.at, line] = player
-        player.start(line.position[work.rank], lambda: self._finish(work))
+        finish = self._finish_together if work.phase.kind in ROOTED else self._finish
+        player.start(line.position[work.rank], lambda: finish(work))
 
     def _line(self, work: _Work) -> Line | None:
-        """The line on which a rank is in its phase; None if nothing of the root's passes there.
+        """The line on which a rank is in its phase; None if no message of a rooted collective passes there.
 
-        What comes from the root is in a phase only where the dimensions of later phases have the root's place,
-        what goes to it only where those of earlier ones do.
+        What comes from the root is only on lines that have the root's place in the dimensions of later
+        phases, what goes to it on those that have it in the dimensions of earlier ones. Where messages don't
+        meet all lines take part, which changes nothing but that all members end together.
         """
         collective = work.flight.collective
         layout, kind, root = collective.layout, collective.kind, collective.root
         line = layout.line(work.phase.at, work.rank)
         if kind not in ROOTED:
             return line
-        order = [phase.at for phase in work.flight.chunks[work.chunk]]
-        is_outward = kind in (CommKind.BROADCAST, CommKind.SCATTER)
-        aligned = order[work.at + 1 :] if is_outward else order[: work.at]
-        if any(layout.moved(at, work.rank, root) != work.rank for at in aligned):
-            return None
+        if self.players.transmit is not None:
+            order = [phase.at for phase in work.flight.chunks[work.chunk]]
+            is_outward = kind in (CommKind.BROADCAST, CommKind.SCATTER)
+            aligned = order[work.at + 1 :] if is_outward else order[: work.at]
+            if any(layout.moved(at, work.rank, root) != work.rank for at in aligned):
+                return None
         return line.starting_at(layout.moved(work.phase.at, work.rank, root))
+
+    def _finish_together(self, work: _Work) -> None:
+        """A member has ended its part of a rooted phase, which ends for all with the last of them.
+
+        So ranks that do the same come to their next collectives in the same order, whichever is the root.
+        """
+        flight = work.flight
+        through = flight.through[work.chunk, work.at]
+        through.append(work)
+        if len(through) == len(flight.collective.present):
+            for ended in through:
+                self.clock.at(self.clock.now_ps, lambda ended=ended: self._finish(ended))  # type: ignore[misc]
 
     def _finish(self, work: _Work) -> None:
         """A chunk has ended a phase: it tells its collective, or queues for the next; then others start."""

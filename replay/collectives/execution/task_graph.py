@@ -114,15 +114,18 @@ def step_tasks(
 ) -> list[list[Task]]:
     """Each member's tasks, by place, for steps of which those of one round are under way at once.
 
-    A member sends in a round when all that came to it in earlier ones is done, and with `awaits_sends` also when
-    its own messages of those have landed. It operates before its first message if nothing comes to it before,
-    and on everything that comes. `reduces_downwards` charges a reduction also where a member hands on what came
-    from its parent.
+    A member sends in a round when all that came to it in earlier ones is done, and with `awaits_sends` also
+    when its own messages of those have landed. It operates before its first message if nothing comes to it
+    before, and on everything that comes. `reduces_downwards` charges a reduction also where a member hands on
+    what came from its parent.
     """
     tasks: list[list[Task]] = [[] for _ in range(n)]
     ready: list[tuple[int, ...]] = [()] * n
     last_send = {
-        member: index for index, steps in enumerate(rounds) for step in steps for member in step.sources.tolist()
+        member: index
+        for index, steps in enumerate(rounds)
+        for step in steps
+        for member in step.sources.tolist()
     }
     for index, steps in enumerate(rounds):
         done: dict[int, tuple[int, ...]] = {}
@@ -133,9 +136,7 @@ def step_tasks(
                     first = Operation(step.size_bytes, takes_ps=endpoint_ps)
                     own.append(Task(OPERATE, operation=first))
                     ready[source] = (0,)
-                own.append(
-                    Task(SEND, ready[source], destination, step.size_bytes, is_awaited=awaits_sends)
-                )
+                own.append(Task(SEND, ready[source], destination, step.size_bytes, is_awaited=awaits_sends))
                 if awaits_sends:
                     done[source] = (*done.get(source, ()), len(own) - 1)
                 theirs.append(Task(RECEIVE, ready[destination], source, step.size_bytes))

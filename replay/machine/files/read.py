@@ -27,14 +27,12 @@ from chakrasim.replay.machine.machine import (
     Machine,
     RemoteMemory,
 )
+from chakrasim.replay.machine.rules import RULES
 from chakrasim.replay.machine.scheduling import (
     ALL_REDUCE_WAYS,
-    ASTRA_SIM_1,
-    ASTRA_SIM_2,
     DIMENSION_ORDERS,
     PRIORITIES,
     QUEUE_ORDERS,
-    RULES,
     SUBGROUPS,
     Bus,
     Scheduling,
@@ -48,7 +46,6 @@ KINDS = {kind.label: kind for kind in CommKind}
 
 OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups")
 CHOICES = {
-    "rules": RULES,
     "all_reduce": ALL_REDUCE_WAYS,
     "dimension_order": DIMENSION_ORDERS,
     "queue_order": QUEUE_ORDERS,
@@ -57,6 +54,7 @@ CHOICES = {
 }
 """The words of a scheduling block."""
 SCHEDULING_KEYS = (
+    "rules",
     *CHOICES,
     "chunks",
     "active_chunks",
@@ -183,7 +181,7 @@ def _algorithms(
     block: Block, dimensions: int, scheduling: Scheduling | None, *, has_nccl: bool
 ) -> dict[CommKind, tuple[str, ...]]:
     block.keys(("default",), tuple(KINDS))
-    may_be_short = scheduling is not None and scheduling.rules in (ASTRA_SIM_1, ASTRA_SIM_2)
+    may_be_short = scheduling is not None and not scheduling.rules.needs_every_algorithm
     chosen = {}
     for label in block.content:
         value = block.content[label]
@@ -237,7 +235,7 @@ def _scheduling(file: Block, path: Path) -> Scheduling:
 
     has_reduction = block.has("reduction_GBps") or block.has("reduction_Bps")
     return Scheduling(
-        rules=word("rules"),
+        rules=RULES[block.choice("rules", RULES)] if block.has("rules") else default.rules,
         chunks=block.whole("chunks", least=1, default=default.chunks),
         active_chunks=block.whole("active_chunks", least=1, default=default.active_chunks),
         queues=block.whole("queues", least=1, default=default.queues),

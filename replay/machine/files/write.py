@@ -166,7 +166,7 @@ def _collectives(algorithms: Mapping[CommKind, tuple[str, ...]], dimensions: int
 
 def _scheduling(scheduling: Scheduling) -> Content:
     default = Scheduling()
-    block: Content = {"rules": scheduling.rules}
+    block: Content = {"rules": scheduling.rules.name}
     for key in ("chunks", "active_chunks", "queues", *CHOICES, "rendezvous"):
         value = getattr(scheduling, key)
         if value != getattr(default, key):

@@ -89,7 +89,7 @@ def _nccl(machine: Machine) -> Document:
 def _scheduling(scheduling: Scheduling) -> Document:
     reduction_GBps = scheduling.reduction_Bps / 1e9
     return {
-        "rules": scheduling.rules,
+        "rules": scheduling.rules.name,
         "chunks": scheduling.chunks,
         "active_chunks": scheduling.active_chunks,
         "queues": scheduling.queues,
