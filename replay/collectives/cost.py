@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from chakrasim.replay.collectives.algorithms import algorithm
-from chakrasim.replay.collectives.algorithms.steps import ONE_BLOCK, ROOTED
+from chakrasim.replay.collectives.algorithms.steps import ONE_BLOCK, ROOTED, Shift
 from chakrasim.replay.collectives.layout import Layout, lay_out, on_dimensions
 from chakrasim.replay.collectives.phases import REDUCE_SCATTERS, baseline_order, phases
 from chakrasim.replay.collectives.placement import FlatSpan, Span, placement
@@ -150,14 +150,20 @@ def terms(name: str, kind: CommKind, span: Span | FlatSpan) -> tuple[Term, ...]:
     found, n, is_rooted = algorithm(name), span.n, kind in ROOTED
     whole = BLOCK_BYTES * (1 if kind in ONE_BLOCK else n)
     alike: dict[tuple[int, float, int], tuple[int, int]] = {}
+    shifts: dict[int, tuple[int, float, int]] = {}
     for steps, window in found.halves(kind, n, whole):
         messages = [step.messages for step in steps]
         shared = -(-span.load(messages, is_rooted=is_rooted) * window // len(steps)) if window > 1 else 0
         for at in range(0, len(steps), window):
             step, together = steps[at], messages[at : at + window]
-            latency_ps, bandwidth_Bps = span.slowest(together, is_rooted=is_rooted)
-            load = shared or (1 if found.is_tree else span.load(together, is_rooted=is_rooted))
-            key = latency_ps, bandwidth_Bps, load
+            # Most steps of long lines are lone shifts over the same distance.
+            lone = together[0].distance if len(together) == 1 and isinstance(together[0], Shift) else None
+            key = None if lone is None else shifts.get(lone)
+            if key is None:
+                load = shared or (1 if found.is_tree else span.load(together, is_rooted=is_rooted))
+                key = (*span.slowest(together, is_rooted=is_rooted), load)
+            if lone is not None:
+                shifts[lone] = key
             count, sent_bytes = alike.get(key, (0, 0))
             alike[key] = count + step.times, sent_bytes + step.times * step.size_bytes
     return tuple(

@@ -48,12 +48,14 @@ def _rooted(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
     has_parts = kind in (CommKind.GATHER, CommKind.SCATTER)
     message_bytes = size_bytes // n if kind == CommKind.SCATTER else size_bytes
     root = np.zeros(1, dtype=np.int64)
-    for place in range(1, n):
-        other = root + place
-        carried = other[:, None] if has_parts else everyone(n)[None, :]
-        is_outward = kind in (CommKind.BROADCAST, CommKind.SCATTER)
+    is_outward = kind in (CommKind.BROADCAST, CommKind.SCATTER)
+    for other in everyone(n)[1:, None]:
+
+        def blocks(_: int, other: Ints = other) -> Ints:
+            return (other if has_parts else everyone(n))[None, :]
+
         ends = Pairs(root, other) if is_outward else Pairs(other, root)
-        yield Step(ends, message_bytes, lambda _, carried=carried: carried, reduces=kind == CommKind.REDUCE)  # type: ignore[misc]
+        yield Step(ends, message_bytes, blocks, reduces=kind == CommKind.REDUCE)
 
 
 DIRECT = Algorithm(
