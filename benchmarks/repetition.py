@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from chakrasim.converters.synthetic.transformer import Plan, generate_training, load_model
+from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import State
@@ -23,6 +24,7 @@ from chakrasim.replay.engine.program import Program, lower
 from chakrasim.replay.engine.repetition.extrapolate import repetition_in
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.network import network_model
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import Ints
@@ -47,7 +49,13 @@ def step(micro_batches: int, pipeline: int) -> Workload:
 def fresh(program: Program, machine: Machine) -> Callable[[], State]:
     """Makes the same state again and again."""
     compute = "roofline" if program.workload.graphs[0].ops.max() > 0 else "measured"
-    costs = cost(program, machine, compute, "analytical", Scales())
+    costs = cost(
+        program,
+        machine,
+        compute,
+        network_model("analytical"),
+        NodeDurations.of(program.workload, compute_model(compute, machine), Scales()),
+    )
     return partial(
         program.state, costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from chakrasim.replay.collectives.algorithms import ALGORITHMS, algorithm, is_algorithm
+from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.double_binary_tree import steps as tree_steps
 from chakrasim.replay.collectives.algorithms.steps import ROOTED, Algorithm
+from chakrasim.replay.machine.algorithm_names import is_algorithm
+from chakrasim.replay.plugins import ALGORITHMS
 from chakrasim.replay.testing.algorithms import (
     BLOCK_BYTES,
     AlgorithmContract,
@@ -20,7 +22,7 @@ from chakrasim.traces.graph import CommKind
 ALL_REDUCE = CommKind.ALL_REDUCE
 
 
-@pytest.fixture(params=[*ALGORITHMS, "direct:3", "direct:1", "one-ring"])
+@pytest.fixture(params=[*ALGORITHMS.names(), "direct:3", "direct:1", "one-ring"])
 def found(request: pytest.FixtureRequest) -> Algorithm:
     return algorithm(request.param)
 

@@ -222,7 +222,7 @@ def test_an_unknown_attribute_is_one_line_and_exit_code_2(tmp_path: Path) -> Non
     result = run("replay", tmp_path, "--by", "micro_batch")
     assert result.exit_code == 2
     assert result.stderr.strip() == (
-        "chakrasim: error: no whole-number attribute of nodes 'micro_batch'; (known: layer, pass)"
+        "chakrasim: error: no whole-number attribute of nodes 'micro_batch' (known: layer, pass)"
     )
 
 

@@ -293,7 +293,7 @@ def test_scales_by_name_tell_ranks_apart_that_only_names_do() -> None:
     slower = compared(workload, machine, scales=Scales(patterns=(("odd", 2.0),)))
     assert len(slower.classes) == 2
     assert slower.ends_ps.tolist() == [10, 20, 10, 20]
-    assert explained(slower) == ["its nodes have other names than those of rank 0"]
+    assert explained(slower) == ["node 0 ('odd') takes 20 ps, on rank 0 10 ps"]
 
 
 def test_several_machines_have_classes_of_their_own() -> None:

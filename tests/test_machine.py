@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from replay_cases import comp, rank
 
 from chakrasim.converters.synthetic.collective import generate_collective
 from chakrasim.replay.collectives.placement import placement
-from chakrasim.replay.compute.roofline import roofline
+from chakrasim.replay.compute.roofline import Roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
 from chakrasim.replay.machine.rules import ASTRA_SIM_2
@@ -127,7 +126,7 @@ def test_a_machine_needs_no_accelerator(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="compute: roofline, and no accelerator"):
         read(tmp_path, text + "compute: roofline\n")
     with pytest.raises(ConfigError, match="two: the machine states no accelerator"):
-        roofline(rank(0, lambda builder: comp(builder, 10)), machine)
+        Roofline.from_machine(machine)
 
 
 def test_an_accelerator_may_leave_out_how_much_memory_it_has(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.program import lower
 from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.network import network_model
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import NOT_SPLIT, simulate
 from chakrasim.traces.builder import GraphBuilder
@@ -121,7 +123,13 @@ def test_compiled_and_interpreted_loops_agree() -> None:
     workload = Workload.from_graphs([rank(0, 1, 5, **kind), rank(1, 20, 31, **kind), rank(2, 9, 30, **kind)])
     program = lower(workload)
     machine = load_machine("ethernet-10g")
-    costs = cost(program, machine, "measured", "measured", Scales())
+    costs = cost(
+        program,
+        machine,
+        "measured",
+        network_model("measured"),
+        NodeDurations.of(program.workload, compute_model("measured", machine), Scales()),
+    )
     runs = []
     for is_compiled in (False, True):
         state = program.state(

@@ -18,17 +18,23 @@ class ConfigError(ChakrasimError):
     """A machine file, an option or an argument that can't be right."""
 
 
+class PluginError(ChakrasimError):
+    """A part of another package that can't be used: it can't be loaded, or its name is taken."""
+
+
 class UnknownName(ConfigError):
     """A name that isn't in a registry; the message offers the nearest one that is.
 
     >>> str(UnknownName("compute model", "rofline", ["measured", "roofline"]))
     "no compute model 'rofline'; did you mean 'roofline'? (known: measured, roofline)"
+    >>> str(UnknownName("compute model", "mine", ["measured", "roofline"]))
+    "no compute model 'mine' (known: measured, roofline)"
     """
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         guess = nearest(name, known)
-        hint = f"; did you mean {guess!r}?" if guess else ";"
+        hint = f"; did you mean {guess!r}?" if guess else ""
         super().__init__(f"no {what} {name!r}{hint} (known: {', '.join(known)})")
 
 

@@ -51,7 +51,7 @@ def _collectives(result: Result) -> list[CollectiveTimes]:
 
 
 def _messages(result: Result) -> list[CollectiveTimes]:
-    from chakrasim.replay.costs import endpoints
+    from chakrasim.replay.network.traffic import endpoints
     from chakrasim.replay.results.result import CollectiveTimes
 
     program = result.program

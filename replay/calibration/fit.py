@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.calibration.nccl_tests import KINDS, SEND_RECEIVE, Table
-from chakrasim.replay.collectives.cost import NCCL
 from chakrasim.replay.collectives.nccl_model import GATHERING, lines
 from chakrasim.replay.collectives.placement import Shape, placement
-from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.machine.machine import NCCL, Machine
 from chakrasim.replay.machine.nccl_parameters import (
     LL,
     LL128,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from chakrasim.replay.collectives.algorithms import ALGORITHMS
 from chakrasim.replay.collectives.cost import collective_ps
 
-__all__ = ["ALGORITHMS", "collective_ps"]
+__all__ = ["collective_ps"]

@@ -18,14 +18,11 @@ from chakrasim.replay.collectives.algorithms.steps import ONE_BLOCK, ROOTED, Shi
 from chakrasim.replay.collectives.layout import Layout, lay_out, on_dimensions
 from chakrasim.replay.collectives.phases import REDUCE_SCATTERS, baseline_order, phases
 from chakrasim.replay.collectives.placement import FlatSpan, Span, placement
-from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.machine.machine import NCCL, Machine
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_S
-
-NCCL = "nccl"
-"""The algorithm whose cost is measured (`nccl_model.py`) and whose messages aren't played."""
 
 
 def collective_ps(machine: Machine, kind: CommKind, size_bytes: int, ranks: tuple[int, ...]) -> int:

@@ -5,12 +5,13 @@ A node without a recorded duration takes no time, except a memory node whose byt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.replay.compute import ComputeCost
+from chakrasim.replay.compute.interface import ComputeCost
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.units import PS_PER_S
@@ -19,27 +20,40 @@ if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
 
 
-def measured(graph: ExecutionGraph, machine: Machine) -> ComputeCost:
+@dataclass(frozen=True)
+class Measured:
     """Every node takes as long as was recorded."""
-    durations_ps = graph.durations_ps.copy()
-    by_bytes = memory_by_bytes(graph)
-    if by_bytes.any():
-        if machine.remote_memory is None and machine.accelerator is None:
-            node = graph.ids[by_bytes.argmax()]
-            raise ConfigError(
-                f"rank {graph.rank} node {node} is a memory node without a recorded duration, and machine "
-                f"{machine.name!r} ({machine.source}) states no memory that could say how long it takes"
-            )
-        durations_ps[by_bytes] = memory_ps(graph.tensor_bytes[by_bytes], machine)
-    absent = (graph.kinds == NodeKind.COMP) & (durations_ps == 0)
-    countable = int((absent & ((graph.ops > 0) | (graph.tensor_bytes > 0))).sum())
-    notes = {}
-    if countable:
-        notes[
-            "compute nodes without a recorded duration take no time; the roofline model would cost them by "
-            "their operations and bytes"
-        ] = countable
-    return ComputeCost(durations_ps, notes)
+
+    machine: Machine
+    summary: ClassVar[str] = "as long as recorded"
+
+    @classmethod
+    def from_machine(cls, machine: Machine) -> Measured:
+        """Take what the machine states of its memory, for memory nodes without a recording."""
+        return cls(machine)
+
+    def durations(self, graph: ExecutionGraph) -> ComputeCost:
+        """Recorded durations. Raises ConfigError for a memory node that neither trace nor machine times."""
+        durations_ps = graph.durations_ps.copy()
+        by_bytes = memory_by_bytes(graph)
+        if by_bytes.any():
+            if self.machine.remote_memory is None and self.machine.accelerator is None:
+                node = graph.ids[by_bytes.argmax()]
+                raise ConfigError(
+                    f"rank {graph.rank} node {node} is a memory node without a recorded duration, and "
+                    f"machine {self.machine.name!r} ({self.machine.source}) states no memory that could say "
+                    "how long it takes"
+                )
+            durations_ps[by_bytes] = memory_ps(graph.tensor_bytes[by_bytes], self.machine)
+        absent = (graph.kinds == NodeKind.COMP) & (durations_ps == 0)
+        countable = int((absent & ((graph.ops > 0) | (graph.tensor_bytes > 0))).sum())
+        notes = {}
+        if countable:
+            notes[
+                "compute nodes without a recorded duration take no time; the roofline model would cost them "
+                "by their operations and bytes"
+            ] = countable
+        return ComputeCost(durations_ps, notes)
 
 
 def memory_by_bytes(graph: ExecutionGraph) -> NDArray[np.bool_]:

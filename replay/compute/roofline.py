@@ -23,13 +23,14 @@ shapes but by their size.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.replay.compute import ComputeCost
-from chakrasim.replay.compute.measured import measured
+from chakrasim.replay.compute.interface import ComputeCost
+from chakrasim.replay.compute.measured import Measured
 from chakrasim.replay.machine.efficiency import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL, Efficiency
 from chakrasim.traces.check import MAX_TOTAL_PS
 from chakrasim.traces.errors import ConfigError, TraceError
@@ -44,37 +45,46 @@ PRODUCT_OPS_PER_BYTE = 10
 arithmetic bounds do more."""
 
 
-def roofline(graph: ExecutionGraph, machine: Machine) -> ComputeCost:
-    """Device compute by its operations and bytes, launches by their number, everything else as recorded.
+@dataclass(frozen=True)
+class Roofline:
+    """Device compute by its operations and bytes, launches by their number, everything else as recorded."""
 
-    O(n). Raises ConfigError for a machine that states no accelerator, TraceError for a node that would take
-    longer than any trace can.
-    """
-    accelerator = machine.accelerator
-    if accelerator is None:
-        raise ConfigError(
-            f"{machine.name}: the machine states no accelerator, whose peak and memory bandwidth the "
-            "roofline model needs; expected one, or the compute model measured"
-        )
-    durations_ps = measured(graph, machine).durations_ps
-    notes: Counter[str] = Counter()
-    is_kernel = (graph.kinds == NodeKind.COMP) & ~graph.is_cpu
-    known = is_kernel & ((graph.ops >= 0) | (graph.tensor_bytes >= 0))
-    # Data type id -1, none stated, looks at the last entry.
-    dtypes = [*_costed_as(graph, accelerator), next(iter(accelerator.peak_flops))]
-    peaks = np.array([accelerator.peak_flops[dtype] for dtype in dtypes])
-    rows = np.flatnonzero(known)
-    arithmetic_s = np.maximum(graph.ops[rows], 0) / peaks[graph.dtype_ids[rows]]
-    memory_s = np.maximum(graph.tensor_bytes[rows], 0) / accelerator.memory_Bps
-    if accelerator.efficiency is not None:
-        op_kinds = _op_kinds(graph, rows, notes)
-        arithmetic_s /= _arithmetic_shares(graph, rows, op_kinds, dtypes, accelerator.efficiency)
-        memory_s /= accelerator.efficiency.memory.at(graph.tensor_bytes[rows].astype(np.float64))
-    bound_ps = _whole_ps(np.maximum(arithmetic_s, memory_s) * PS_PER_S, graph, rows)
-    durations_ps[rows] = accelerator.launch_overhead_ps + bound_ps
-    _launch(graph, accelerator, durations_ps, notes)
-    _note_what_is_missing(graph, accelerator, is_kernel, known, notes)
-    return ComputeCost(durations_ps, notes)
+    machine: Machine
+    accelerator: Accelerator
+    summary: ClassVar[str] = "from operations and bytes"
+
+    @classmethod
+    def from_machine(cls, machine: Machine) -> Roofline:
+        """Take the machine's accelerator. Raises ConfigError for a machine that states none."""
+        if machine.accelerator is None:
+            raise ConfigError(
+                f"{machine.name}: the machine states no accelerator, whose peak and memory bandwidth the "
+                "roofline model needs; expected one, or the compute model measured"
+            )
+        return cls(machine, machine.accelerator)
+
+    def durations(self, graph: ExecutionGraph) -> ComputeCost:
+        """O(n). Raises TraceError for a node that would take longer than any trace can."""
+        accelerator = self.accelerator
+        durations_ps = Measured(self.machine).durations(graph).durations_ps
+        notes: Counter[str] = Counter()
+        is_kernel = (graph.kinds == NodeKind.COMP) & ~graph.is_cpu
+        known = is_kernel & ((graph.ops >= 0) | (graph.tensor_bytes >= 0))
+        # Data type id -1, none stated, looks at the last entry.
+        dtypes = [*_costed_as(graph, accelerator), next(iter(accelerator.peak_flops))]
+        peaks = np.array([accelerator.peak_flops[dtype] for dtype in dtypes])
+        rows = np.flatnonzero(known)
+        arithmetic_s = np.maximum(graph.ops[rows], 0) / peaks[graph.dtype_ids[rows]]
+        memory_s = np.maximum(graph.tensor_bytes[rows], 0) / accelerator.memory_Bps
+        if accelerator.efficiency is not None:
+            op_kinds = _op_kinds(graph, rows, notes)
+            arithmetic_s /= _arithmetic_shares(graph, rows, op_kinds, dtypes, accelerator.efficiency)
+            memory_s /= accelerator.efficiency.memory.at(graph.tensor_bytes[rows].astype(np.float64))
+        bound_ps = _whole_ps(np.maximum(arithmetic_s, memory_s) * PS_PER_S, graph, rows)
+        durations_ps[rows] = accelerator.launch_overhead_ps + bound_ps
+        _launch(graph, accelerator, durations_ps, notes)
+        _note_what_is_missing(graph, accelerator, is_kernel, known, notes)
+        return ComputeCost(durations_ps, notes)
 
 
 def _costed_as(graph: ExecutionGraph, accelerator: Accelerator) -> list[str]:

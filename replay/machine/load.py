@@ -1,30 +1,51 @@
-"""Machines by name, from the catalogue or from a file."""
+"""Machines by name: from the catalogue, an installed package, the user's folder, or a file."""
 
 from __future__ import annotations
 
-from importlib import resources
+import os
 from pathlib import Path
 
 from chakrasim.replay.machine.files.read import read_machine
 from chakrasim.replay.machine.machine import Machine
-from chakrasim.traces.errors import UnknownName
+from chakrasim.replay.machine.machine_file import MachineFile
+from chakrasim.replay.plugins import MACHINES
+from chakrasim.traces.errors import ConfigError, UnknownName
+from chakrasim.traces.registry import Entry
 
 DEFAULT_MACHINE = "ethernet-10g"
 """Where nothing else is asked for: hosts like those the bundled sample was recorded on."""
 
 
+def user_folder() -> Path:
+    """The folder of the user's own machine files: `~/.config/chakrasim/machines`."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "chakrasim" / "machines"
+
+
 def machine_names() -> list[str]:
-    """Names of the machines in the catalogue."""
-    return sorted(path.stem for path in _catalogue().iterdir() if path.suffix == ".yaml")
+    """Names of all machines that need no path, sorted."""
+    return sorted({*MACHINES.names(), *_user_files()})
+
+
+def machine_entries() -> tuple[Entry, ...]:
+    """All machines that need no path, with their sources and summaries."""
+    own = (Entry(name, str(path), MachineFile(path).summary) for name, path in _user_files().items())
+    return (*MACHINES.entries(), *own)
 
 
 def machine_path(name_or_path: str) -> Path:
-    """The file of a machine of the catalogue, or the path itself.
+    """The file of a machine by its name, or the path itself.
 
-    Raises UnknownName for something that is neither a name of the catalogue nor looks like a path.
+    Raises UnknownName for something that is neither a known name nor looks like a path, ConfigError for a
+    name that both the user's folder and the registry have.
     """
-    if name_or_path in machine_names():
-        return _catalogue() / f"{name_or_path}.yaml"
+    own = _user_files().get(name_or_path)
+    if name_or_path in MACHINES:
+        if own is not None:
+            raise ConfigError(f"machine {name_or_path!r} is there already; rename {own}, or give its path")
+        file: MachineFile = MACHINES.get(name_or_path)
+        return file.path
+    if own is not None:
+        return own
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.exists():
         return path
@@ -32,12 +53,12 @@ def machine_path(name_or_path: str) -> Path:
 
 
 def load_machine(name_or_path: str) -> Machine:
-    """A machine of the catalogue by its name, or one from a YAML file (`docs/machine-file.md`).
+    """A machine by its name, or one from a YAML file (`docs/machine-file.md`).
 
     Raises ConfigError for anything in the file that can't be right, OSError if it can't be opened.
     """
     return read_machine(machine_path(name_or_path))
 
 
-def _catalogue() -> Path:
-    return Path(str(resources.files("chakrasim.replay.machine"))) / "catalogue"
+def _user_files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(user_folder().glob("*.yaml"))}

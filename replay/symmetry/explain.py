@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from chakrasim.replay.symmetry.classes import Exchanges, Memberships, RankClasses
-from chakrasim.replay.symmetry.fingerprint import OWN_ROOT, Shape, differences
+from chakrasim.replay.symmetry.fingerprint import MODELLED, OWN_ROOT, Shape, differences
 from chakrasim.traces.graph import CLOCK, CommKind, ExecutionGraph, Ints, NodeKind, Rows
 from chakrasim.traces.units import format_bytes, format_time
 
@@ -63,7 +63,9 @@ def _distance(one: Shape, other: Shape) -> tuple[int, int]:
     if len(one.graph) != len(other.graph):
         return abs(len(one.graph) - len(other.graph)), 0
     differ = np.zeros(len(one.graph), dtype=np.bool_)
-    for name in ("kinds", "durations_ps", "comm_bytes", "ops", "tensor_bytes", "lanes", "groups", "roots"):
+    columns = ("kinds", "durations_ps", "comm_bytes", "ops", "tensor_bytes", "lanes", "groups", "roots")
+    has_durations = one.durations is not None and other.durations is not None
+    for name in (*columns, *(MODELLED if has_durations else ())):
         differ |= one.column(name) != other.column(name)
     return 0, int(differ.sum())
 
@@ -71,7 +73,7 @@ def _distance(one: Shape, other: Shape) -> tuple[int, int]:
 def _by_graph(one: Shape, other: Shape) -> str:
     """The first node in which two graphs differ, and how."""
     a, b = one.graph, other.graph
-    found = list(differences(one, other)) or list(differences(one, other, by_name=True))
+    found = list(differences(one, other))
     column, row = min(found, key=lambda at: at[1] if at[1] >= 0 else len(a))
     theirs = f"rank {b.rank}"
     if column == "nodes":
@@ -121,6 +123,8 @@ def _collective(value: int) -> str:
 
 _SHOWN: dict[str, tuple[str, Callable[[int], str]]] = {
     "durations_ps": ("takes", format_time),
+    "modelled_ps": ("takes", format_time),
+    "recorded_ps": ("takes", format_time),
     "starts_ps": ("was recorded at", format_time),
     "comm_bytes": ("carries", format_bytes),
     "tensor_bytes": ("moves", format_bytes),

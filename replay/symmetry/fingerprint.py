@@ -2,18 +2,20 @@
 
 Groups are numbered in the order in which a rank's collectives first use them. Of a root only matters whether
 it is the rank itself. With whom a message is exchanged, and who the members of the groups are, is left to
-`classes.py`; names, tags, ids and attributes without a column don't change a time.
+`classes.py`. Names, tags, ids and attributes without a column change a time only where a compute model or a
+scale looks at them, and it is the durations that those give which are compared.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
+from chakrasim.replay.compute.durations import Durations
 from chakrasim.traces.graph import CLOCK, ExecutionGraph, Ints, NodeKind, Rows
 from chakrasim.traces.workload import Workload
 
@@ -21,8 +23,10 @@ COLUMNS = (
     *("kinds", "durations_ps", "comm_kinds", "comm_bytes", "ops", "tensor_bytes", "starts_ps", "lanes"),
     *("is_cpu", "dtype_ids", "op_kind_ids", "involved_dims", "priorities", "parent_offsets", "parents"),
 )
-"""What of a graph's columns changes its times."""
+"""Columns of a graph that change its times, or what is said of them."""
 TABLES = ("dtypes", "op_kinds")
+MODELLED = ("modelled_ps", "recorded_ps")
+"""Columns of `Durations`."""
 
 OTHER_ROOT, OWN_ROOT = 1, 2
 
@@ -36,6 +40,8 @@ class Shape:
     numbers: tuple[int, ...]
     """Of the groups in `use.local`."""
     clock_ps: int
+    durations: Durations | None = None
+    """By the compute model, where those are known."""
 
     @cached_property
     def groups(self) -> Rows:
@@ -56,12 +62,18 @@ class Shape:
         return roots
 
     def column(self, name: str) -> Ints:
-        """One of the columns that are compared, by its name in `ExecutionGraph` or here."""
-        found: Ints = getattr(self, name) if name in ("groups", "roots") else getattr(self.graph, name)
+        """One of the columns that are compared, by its name in `ExecutionGraph`, `Durations` or here."""
+        if name in ("groups", "roots"):
+            found: Ints = getattr(self, name)
+        elif name in MODELLED:
+            assert self.durations is not None, "asked for where both have them"
+            found = getattr(self.durations, name)
+        else:
+            found = getattr(self.graph, name)
         return found
 
 
-def differences(one: Shape, other: Shape, *, by_name: bool = False) -> Iterator[tuple[str, int]]:
+def differences(one: Shape, other: Shape) -> Iterator[tuple[str, int]]:
     """Each column in which two graphs differ, with the first row that does; -1 where they differ as a whole.
 
     Nothing if they are the same. O(nodes + edges).
@@ -72,9 +84,9 @@ def differences(one: Shape, other: Shape, *, by_name: bool = False) -> Iterator[
         return
     if one.clock_ps != other.clock_ps:
         yield CLOCK, -1
-    tables = (*TABLES, "names") if by_name else TABLES
-    yield from ((name, -1) for name in tables if getattr(a, name) != getattr(b, name))
-    for name in (*COLUMNS, "groups", "roots", *(("name_ids",) if by_name else ())):
+    yield from ((name, -1) for name in TABLES if getattr(a, name) != getattr(b, name))
+    modelled = () if one.durations is None or other.durations is None else MODELLED
+    for name in (*COLUMNS, "groups", "roots", *modelled):
         left, right = one.column(name), other.column(name)
         if left is right or np.array_equal(left, right):
             continue
@@ -92,6 +104,7 @@ def differences(one: Shape, other: Shape, *, by_name: bool = False) -> Iterator[
 class Kinds:
     """The ranks' graphs, sorted by what they do. R ranks in the order of the workload."""
 
+    graphs: tuple[ExecutionGraph, ...]
     number: Rows
     """int32[R]: equal for ranks whose graphs are the same."""
     shapes: tuple[Shape, ...]
@@ -99,11 +112,39 @@ class Kinds:
     used: tuple[tuple[int, ...], ...]
     """For each rank the group, by index in `Workload.groups`, that each of its numbers stands for."""
 
+    def with_durations(self, durations: Sequence[Durations]) -> Kinds:
+        """Ranks whose nodes don't take equally long kept apart, too. `durations` are in order of rank.
 
-def kinds_of_graphs(workload: Workload, *, by_name: bool = False, by_root: bool = False) -> Kinds:
+        O(nodes) of those that don't share their durations.
+        """
+        numbers: list[int] = []
+        shapes: list[Shape] = []
+        known: dict[tuple[int, int], int] = {}
+        prints: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for kind, graph, one in zip(self.number.tolist(), self.graphs, durations, strict=True):
+            key = kind, id(one)
+            if key not in known:
+                alike = prints[(kind, *(_sum(getattr(one, name)) for name in MODELLED))]
+                same = (n for n in alike if _take_equally_long(shapes[n].durations, one))
+                number = next(same, len(shapes))
+                if number == len(shapes):
+                    shapes.append(replace(self.shapes[kind], graph=graph, durations=one))
+                    alike.append(number)
+                known[key] = number
+            numbers.append(known[key])
+        return replace(self, number=np.array(numbers, dtype=np.int32), shapes=tuple(shapes))
+
+
+def _take_equally_long(one: Durations | None, other: Durations) -> bool:
+    return one is not None and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in MODELLED
+    )
+
+
+def kinds_of_graphs(workload: Workload, *, by_root: bool = False) -> Kinds:
     """Compare all ranks' graphs. O(nodes) of graphs that don't share columns, if few are nearly the same.
 
-    Names of nodes and roots of collectives count only if it is said that they do.
+    Roots of collectives count only if it is said that they do.
     """
     numbers, used = [], []
     shapes: list[Shape] = []
@@ -111,7 +152,7 @@ def kinds_of_graphs(workload: Workload, *, by_name: bool = False, by_root: bool 
     known: dict[tuple[object, ...], int] = {}
     prints: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for rank, graph in workload.graphs.items():
-        identity = tuple(id(getattr(graph, name)) for name in (*COLUMNS, *TABLES, *_Use.COLUMNS, "name_ids"))
+        identity = tuple(id(getattr(graph, name)) for name in (*COLUMNS, *TABLES, *_Use.COLUMNS))
         if identity not in uses:
             uses[identity] = _Use.of(graph, by_root=by_root)
         use = uses[identity]
@@ -122,7 +163,7 @@ def kinds_of_graphs(workload: Workload, *, by_name: bool = False, by_root: bool 
         if key not in known:
             shape = Shape(graph, use, order, clock_ps)
             alike = prints[_print(shape)]
-            same = (n for n in alike if not any(differences(shapes[n], shape, by_name=by_name)))
+            same = (n for n in alike if not any(differences(shapes[n], shape)))
             number = next(same, len(shapes))
             if number == len(shapes):
                 shapes.append(shape)
@@ -130,7 +171,8 @@ def kinds_of_graphs(workload: Workload, *, by_name: bool = False, by_root: bool 
             known[key] = number
         numbers.append(known[key])
         used.append(tuple(dict.fromkeys(groups)))
-    return Kinds(np.array(numbers, dtype=np.int32), tuple(shapes), tuple(used))
+    graphs = tuple(workload.graphs.values())
+    return Kinds(graphs, np.array(numbers, dtype=np.int32), tuple(shapes), tuple(used))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +226,13 @@ class _Use:
 def _print(shape: Shape) -> tuple[int, ...]:
     """Numbers that are equal for the same graphs, and nearly never for others. O(nodes)."""
     graph = shape.graph
-    # Sums that wrap around: what matters is that a value moves them by where it stands.
-    weights = _weights(len(graph))
-    sums = (int((column * weights).sum()) for column in (graph.durations_ps, graph.comm_bytes, graph.kinds))
+    sums = map(_sum, (graph.durations_ps, graph.comm_bytes, graph.kinds))
     return len(graph), len(graph.parents), shape.clock_ps, *sums
+
+
+def _sum(column: Ints) -> int:
+    """A sum that wraps around, in which a value counts by where it stands."""
+    return int((column * _weights(len(column))).sum())
 
 
 @lru_cache(maxsize=4)

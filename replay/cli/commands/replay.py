@@ -145,7 +145,7 @@ def replay(
     )
     from chakrasim.replay.cli.output import require_writable
     from chakrasim.replay.cli.progress import progress, show_log
-    from chakrasim.replay.compute import default_compute
+    from chakrasim.replay.compute.durations import default_compute
     from chakrasim.replay.machine.load import DEFAULT_MACHINE, load_machine
 
     if timeline == "-" and as_json:

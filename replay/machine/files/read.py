@@ -6,9 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from chakrasim.replay.collectives.algorithms import ALGORITHMS, is_algorithm
-from chakrasim.replay.collectives.cost import NCCL
-from chakrasim.replay.compute import COMPUTE
+from chakrasim.replay.machine.algorithm_names import is_algorithm
 from chakrasim.replay.machine.files.efficiency import read_efficiency
 from chakrasim.replay.machine.files.fields import (
     GIGA,
@@ -21,7 +19,9 @@ from chakrasim.replay.machine.files.fields import (
 )
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
+    DEFAULT_PACKET_BYTES,
     MEMORY_SHARING,
+    NCCL,
     Accelerator,
     Dimension,
     Machine,
@@ -38,6 +38,7 @@ from chakrasim.replay.machine.scheduling import (
     Scheduling,
 )
 from chakrasim.replay.machine.topology import TOPOLOGIES, Ring
+from chakrasim.replay.plugins import ALGORITHMS, COMPUTE
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
@@ -97,7 +98,7 @@ def read_machine(path: Path) -> Machine:
         cycle_ps=file.whole("cycle_ps", least=1, default=1),
         remote_memory=_remote_memory(file) if file.has("remote_memory") else None,
         scheduling=scheduling,
-        compute=file.choice("compute", COMPUTE) if file.has("compute") else "measured",
+        compute=file.choice("compute", COMPUTE.names()) if file.has("compute") else "measured",
         nccl=nccl,
     )
     if machine.compute == "roofline" and machine.accelerator is None:
@@ -153,7 +154,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
         block = Block(entry, file.source, f"network dimension {index}")
         block.keys(
             ("name", "source", "topology", "size", "latency_ns"),
-            ("bandwidth_GBps", "bandwidth_Bps", "ring_size", "ring_stride"),
+            ("bandwidth_GBps", "bandwidth_Bps", "packet_bytes", "ring_size", "ring_stride"),
         )
         block.text("source")
         is_last = index == len(entries) - 1
@@ -172,6 +173,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
                 latency_ps=block.time_ps("latency_ns", PS_PER_NS),
                 ring_size=block.whole("ring_size", least=1) if block.has("ring_size") else None,
                 ring_stride=block.whole("ring_stride", least=1, default=1),
+                packet_bytes=block.whole("packet_bytes", least=1, default=DEFAULT_PACKET_BYTES),
             )
         )
     return tuple(dimensions)
@@ -193,7 +195,7 @@ def _algorithms(
             names = [NCCL] * dimensions
         for name in names:
             if name != NCCL and not is_algorithm(str(name)):
-                known = [*ALGORITHMS, "direct:4", "one-ring", NCCL]
+                known = [*ALGORITHMS.names(), "direct:4", "one-ring", NCCL]
                 block.fail(f"{label}: {UnknownName('collective algorithm', str(name), known)}")
         chosen[label] = tuple(str(name) for name in names)
     return {kind: chosen.get(label, chosen["default"]) for label, kind in KINDS.items()}
