@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.double_binary_tree import steps as tree_steps
-from chakrasim.replay.collectives.algorithms.steps import ROOTED, Algorithm
+from chakrasim.replay.collectives.algorithms.steps import ROOTED, Algorithm, Pairs, Step
 from chakrasim.replay.machine.algorithm_names import is_algorithm
 from chakrasim.replay.plugins import ALGORITHMS
 from chakrasim.replay.testing.algorithms import (
@@ -29,8 +33,34 @@ def found(request: pytest.FixtureRequest) -> Algorithm:
 
 class TestEveryAlgorithm(AlgorithmContract):
     @pytest.fixture(autouse=True)
-    def _chosen(self, found: Algorithm) -> None:
+    def _registered(self, found: Algorithm) -> None:
         self.algorithm = found
+
+
+def star_steps(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
+    """Everyone sends its block to place 0, which then sends all of them to each."""
+    others, root = np.arange(1, n), np.zeros(n - 1, dtype=np.int64)
+    yield Step(Pairs(others, root), size_bytes, lambda _: others[:, None])
+    yield Step(Pairs(root, others), size_bytes * n, lambda _: np.tile(np.arange(n), (n - 1, 1)))
+
+
+class TestOneOfAnotherPackage(AlgorithmContract):
+    """An algorithm in which members do different things, and that isn't installed."""
+
+    algorithm = Algorithm(
+        "star", star_steps, frozenset((CommKind.ALL_GATHER,)), summary="by way of one", source="made up"
+    )
+
+
+class TestTheContract:
+    def test_a_block_that_goes_astray_is_found(self) -> None:
+        def astray(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
+            yield from list(star_steps(kind, n, size_bytes))[:-1]
+
+        broken = AlgorithmContract()
+        broken.algorithm = replace(TestOneOfAnotherPackage.algorithm, steps=astray)
+        with pytest.raises(AssertionError, match="all-gather"):
+            broken.test_every_block_is_where_it_belongs()
 
 
 @pytest.mark.parametrize("n", [2, 4, 8, 16])

@@ -13,16 +13,19 @@ playing their messages on an idle network takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 
+from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.steps import ALL_KINDS, ONE_BLOCK, ROOTED, Algorithm, Step
-from chakrasim.replay.collectives.cost import phase_ps
+from chakrasim.replay.collectives.cost import phase_ps, terms
 from chakrasim.replay.collectives.execution.phase_executor import How, Players
 from chakrasim.replay.collectives.layout import Layout
 from chakrasim.replay.engine.event_queue import Clock
+from chakrasim.replay.machine.algorithm_names import is_algorithm
 from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.plugins import ALGORITHMS
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_S
 
@@ -102,11 +105,11 @@ def idle_machine(topology: str, n: int) -> Machine:
     return Machine("contract", "made up", None, (dimension,), dict.fromkeys(CommKind, ("ring",)))
 
 
-def played_ps(algorithm: Algorithm, kind: CommKind, topology: str, n: int, size_bytes: int) -> int:
+def played_ps(found: Algorithm, kind: CommKind, topology: str, n: int, size_bytes: int) -> int:
     """Time until the last member ends, of messages played on an idle network from starts at 0."""
     machine, clock = idle_machine(topology, n), Clock()
-    line = Layout(machine, tuple(range(n)), (0,), (algorithm.name,)).line(0, 0)
-    how = How(algorithm.name, kind, size_bytes)
+    line = Layout(machine, tuple(range(n)), (0,), (found.name,)).line(0, 0)
+    how = How(found.name, kind, size_bytes)
     player = Players(machine, clock).make(line, how, range(n))
     ends_ps: list[int] = []
     for member in range(n):
@@ -117,9 +120,21 @@ def played_ps(algorithm: Algorithm, kind: CommKind, topology: str, n: int, size_
 
 
 class AlgorithmContract:
-    """Tests that every collective algorithm passes; a subclass names its `algorithm`, which is registered."""
+    """Tests that every collective algorithm passes; a subclass names its `algorithm`."""
 
     algorithm: Algorithm
+
+    @pytest.fixture(autouse=True)
+    def _registered(self) -> Iterator[None]:
+        """The algorithm under its name, for as long as a test takes if it isn't installed."""
+        is_known = is_algorithm(self.algorithm.name)
+        if not is_known:
+            ALGORITHMS.register(self.algorithm.name, self.algorithm)
+        yield
+        if not is_known:
+            ALGORITHMS.unregister(self.algorithm.name)
+            algorithm.cache_clear()
+            terms.cache_clear()
 
     def cases(self, sizes: Iterable[int] = SIZES) -> list[tuple[CommKind, int]]:
         """Collectives and numbers of members that the algorithm can carry out."""

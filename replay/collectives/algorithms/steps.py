@@ -72,7 +72,8 @@ class Shift:
 class Step:
     """One step of a schedule: messages at the same place in their members' programs, `times` in a row.
 
-    A member sends its messages of a step when it has received what the steps before bring it.
+    A member sends its messages of a step when it has received what the steps before bring it, and its own of
+    those have landed. What doesn't wait for anything of the step before belongs into that step.
     """
 
     messages: Messages
@@ -93,6 +94,12 @@ class Step:
     def destinations(self) -> Ints:
         """int64[messages]: who receives."""
         return self.messages.destinations
+
+    def is_exchange(self, n: int) -> bool:
+        """Each of the n members sends one message and receives one."""
+        if isinstance(self.messages, Shift):
+            return self.messages.count in (None, n)
+        return all(len(ends) == n == len(np.unique(ends)) for ends in (self.sources, self.destinations))
 
     def reversed(self) -> Step:
         """The step with its messages going the other way around the line."""

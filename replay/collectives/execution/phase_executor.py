@@ -120,7 +120,7 @@ class Players:
     def _pace(self, line: Line, how: How) -> Pace:
         together = self.scheduling.rules.members_end_together
         found = algorithm(how.name)
-        if how.kind in ROOTED:
+        if not self._is_tree(how) and not self._is_alike(line, how):
             return StepPace(
                 line,
                 found,
@@ -133,9 +133,18 @@ class Players:
             return TaskPace(line, self._play(line, how, None), self._tasks(line, how), together=together)
         return TokenPace(line, self._program(line, how), together=together)
 
+    def _is_tree(self, how: How) -> bool:
+        """A tree's own collective, in which a member sends as soon as it has what it needs."""
+        return algorithm(how.name).is_tree and how.kind not in ROOTED
+
+    def _is_alike(self, line: Line, how: How) -> bool:
+        """Every member sends and receives one message in each step: one list of tokens serves all."""
+        n = len(line)
+        return all(step.is_exchange(n) for step in algorithm(how.name).steps(how.kind, n, how.size_bytes))
+
     def _play(self, line: Line, how: How, endpoint: Endpoint | None) -> Play:
         ranks = line.ranks
-        if how.kind in ROOTED or algorithm(how.name).is_tree:
+        if self._is_tree(how) or not self._is_alike(line, how):
             tasks = self._tasks(line, how)
             return lambda clock, mailbox, ended: TaskRun(
                 clock, tasks, ranks, endpoint or PlainEndpoint(clock), mailbox, ended
@@ -164,6 +173,7 @@ class Players:
             steps[at : at + window]
             for steps, window in found.halves(how.kind, len(line), how.size_bytes)
             for at in range(0, len(steps), window)
+            for _ in range(steps[at].times)
         ]
         return step_tasks(
             rounds,
@@ -171,5 +181,5 @@ class Players:
             endpoint_ps(self.machine, is_subgroup=how.is_subgroup),
             lambda size_bytes: reduction_ps(self.machine, size_bytes),
             reduces_downwards=self.scheduling.rules.reduces_by_token,
-            awaits_sends=how.kind in ROOTED,
+            awaits_sends=not self._is_tree(how),
         )

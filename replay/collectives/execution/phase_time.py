@@ -218,7 +218,7 @@ class TaskPace(Pace):
 
 
 class StepPace(Pace):
-    """Of a collective with a root, step by step.
+    """Of an algorithm whose members do different things, step by step; they end together.
 
     As `step_tasks` says it: a member sends when what came before is done and its earlier messages have
     landed.
@@ -266,7 +266,7 @@ class StepPace(Pace):
                     load = shared or (1 if self.found.is_tree else self.line.load(sources, destinations))
                     costs_ps = self.line.message_ps(sources, destinations, step.size_bytes * load)
                 operation_ps = self.endpoint_ps + (self.reduction_ps(step.size_bytes) if step.reduces else 0)
-                yield sources, destinations, costs_ps, operation_ps
+                yield from [(sources, destinations, costs_ps, operation_ps)] * step.times
 
     def _shifted(self, distance: int, size_bytes: int) -> Ints:
         """int64[n]: what a message from each place costs while all others send as far."""
