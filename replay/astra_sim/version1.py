@@ -10,8 +10,8 @@ from pathlib import Path
 from chakrasim.replay.astra_sim.imported import Imported
 from chakrasim.replay.astra_sim.version1_network import Version1Network
 from chakrasim.replay.astra_sim.version1_system import IMPLEMENTATIONS, Version1System
-from chakrasim.replay.machine import Machine
-from chakrasim.replay.machine.machine import Dimension
+from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.machine.topology import FullyConnected, Ring
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import PS_PER_NS
 
@@ -38,7 +38,9 @@ def read_version1(
         sizes = [dimension.size or 1 for dimension in dimensions]
         _, logical, index = transformer_split(transformer_group, sizes)
         if index is not None:
-            if scheduling.dimension_order == "themis" and dimensions[index].topology == "fully_connected":
+            if scheduling.dimension_order == "themis" and isinstance(
+                dimensions[index].wiring, FullyConnected
+            ):
                 raise ConfigError(
                     f"{network}: the transformer group of {transformer_group} ends inside dimension {index} "
                     "(FullyConnected); themis is not supported there"
@@ -93,7 +95,7 @@ def _halves(whole: Dimension, inner: int, outer: int) -> tuple[Dimension, Dimens
 
     The parts of a ring keep the ring's distances.
     """
-    ring_size, stride = (whole.size, inner) if whole.topology == "ring" else (None, 1)
+    ring_size, stride = (whole.size, inner) if isinstance(whole.wiring, Ring) else (None, 1)
     return (
         replace(whole, name=f"{whole.name} inner", size=inner, ring_size=ring_size),
         replace(whole, name=f"{whole.name} outer", size=outer, ring_size=ring_size, ring_stride=stride),

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.machine.topology import SWITCH
 from chakrasim.replay.transport.interface import Transport
 from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
@@ -94,21 +95,11 @@ class FifoLinks(Transport):
         for index, dimension in enumerate(self.machine.dimensions):
             size = dimension.size or 1
             from_, to = source // stride % size, destination // stride % size
-            if from_ != to:
-                there = here + (to - from_) * stride
-                if dimension.topology == "fully_connected":
-                    links.append((index, here, there))
-                elif dimension.topology == "switch":
-                    links += [(index, here, -1), (index, -1, there)]
-                else:
-                    ahead = (to - from_) % size
-                    turn = 1 if 2 * ahead <= size else -1
-                    while here != there:
-                        place = here // stride % size
-                        following = here + ((place + turn) % size - place) * stride
-                        links.append((index, here, following))
-                        here = following
-                here = there
+            first = here - from_ * stride
+            for ends in dimension.wiring.route(from_, to):
+                start, end = (place if place == SWITCH else first + place * stride for place in ends)
+                links.append((index, start, end))
+            here = first + to * stride
             stride *= size
         return links
 
