@@ -117,11 +117,12 @@ mirror_option = READING.option(
 
 def converts_traces(command: Command) -> Command:
     """The options of every command that may convert a profiler trace."""
-    return READING.option(
+    adding: Callable[[Command], Command] = READING.option(
         "--communication-kernels",
         metavar="FILE",
         help="YAML: kernels of a profiler trace that communicate, beside NCCL's, RCCL's and those known.",
-    )(command)
+    )
+    return adding(command)
 
 
 def reads_trace(command: Command) -> Command:

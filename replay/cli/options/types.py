@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chakrasim.traces.graph import CommKind
 
 
-class OneOf(click.ParamType):
+class OneOf(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A name among those known: shown and completed as choices, judged by the part that is named.
 
     So that a wrong name is answered everywhere in the same way, with the nearest one.
