@@ -74,6 +74,7 @@ def test_plugins_lists_each_part_and_its_source() -> None:
     own = {family: {entry["name"] for entry in entries} for family, entries in listed.items()}
     assert "roofline" in own["compute models"]
     assert "congestion-aware" in own["network models"]
+    assert "pytorch" in own["trace formats"]
     assert "ring" in own["collective algorithms"]
     assert {entry["source"] for entry in listed["machines"] if entry["name"] == "hgx-h100"} == {"chakrasim"}
     assert "roofline" in run("plugins")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chakrasim.converters.synthetic.collective import generate_collective
+from chakrasim.converters.synthetic.micro.collective import generate_collective
 from chakrasim.replay.collectives.layout import spans
 from chakrasim.replay.compute.roofline import Roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from chakrasim.replay.analysis.communication import communication_times
 from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.program import lower
 from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.network import network_model
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import NOT_SPLIT, simulate
 from chakrasim.traces.builder import GraphBuilder
@@ -54,7 +56,7 @@ def test_members_end_as_long_after_the_last_arrival_as_they_did() -> None:
     result = replay(rank(0, 10, 30), rank(1, 20, 31))
     assert ends_us(result) == [30, 31]
     assert (result.waits_ps // US).tolist() == [0, 10, 0, 0]
-    (times,) = result.collectives
+    (times,) = communication_times(result)
     assert (times.time_ps, times.waiting_ps) == (11 * US, 10 * US)
 
 
@@ -126,7 +128,7 @@ def test_compiled_and_interpreted_loops_agree() -> None:
         program,
         machine,
         "measured",
-        "measured",
+        network_model("measured"),
         NodeDurations.of(program.workload, compute_model("measured", machine), Scales()),
     )
     runs = []

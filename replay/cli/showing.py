@@ -27,8 +27,9 @@ def is_what_if(result: Result, is_changed: bool) -> bool:
 def document_of(result: Result, edits: tuple[str, ...], checks: tuple[Fidelity, ...]) -> dict[str, Any]:
     """A result as JSON, with what was done to the workload and how its self-check went."""
     from chakrasim.replay.report.result import fidelity_table as fidelity
+    from chakrasim.replay.report.result.document import json_document
 
-    document = result.to_json()
+    document = json_document(result)
     if edits:
         document["edits"] = list(edits)
     if checks:
@@ -67,7 +68,7 @@ def show_replay(
     is_what_if: bool,
 ) -> None:
     """Print a result, and write its timeline where one is wanted."""
-    from chakrasim.replay.report.result import critical_path_table as critical_path
+    from chakrasim.replay.analysis import critical_path
     from chakrasim.replay.report.result import symmetry_table as symmetry
 
     grouped = classes = parts = None
@@ -82,10 +83,11 @@ def show_replay(
         parts = critical_path.parts(critical_path.critical_path(result))
     if shown.as_json:
         from chakrasim.replay.report.result import attribute_table as by_attribute
+        from chakrasim.replay.report.result.critical_path_table import critical_path_document
 
         document = document_of(result, edits, checks)
         if parts is not None:
-            document["critical_path"] = critical_path.document(parts)
+            document["critical_path"] = critical_path_document(parts)
         if grouped is not None:
             document["by"] = by_attribute.document(*grouped)
         if classes is not None:

@@ -8,42 +8,26 @@ as the root of a broadcast or a sender whose message was buffered, waits for nob
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.engine.kernel import COLLECTIVE, EAGER, OWN_PS, SEND
-from chakrasim.replay.engine.program import Program
+from chakrasim.replay.engine.program import Meetings, Program
 from chakrasim.traces.graph import CLOCK, CommKind, Ints, Rows
 
 
-@dataclass(frozen=True, eq=False)
-class Meetings:
-    """Collectives and after them messages, M of them, in place of the program's own. N nodes."""
-
-    roles: NDArray[np.int8]
-    """int8[N]"""
-    partners: Ints
-    """int64[N]"""
-    durations_ps: Ints
-    """int64[N]: of members of recorded meetings their transfer, of all others as before."""
-    costs_ps: Ints
-    """int64[M]: OWN_PS where the members have times of their own."""
-    offsets: Ints
-    """int64[M + 1]"""
-    members: Rows
-    expected: Rows
-    """int32[M]"""
-
-
 def recorded_meetings(
-    program: Program, recorded_ps: Ints, durations_ps: Ints, collectives_ps: Ints, cycle_ps: int
+    program: Program,
+    roles: NDArray[np.int8],
+    recorded_ps: Ints,
+    durations_ps: Ints,
+    collectives_ps: Ints,
+    cycle_ps: int,
 ) -> Meetings | None:
     """Split what was recorded on ranks with a common clock; None where nothing was. O(nodes).
 
-    `recorded_ps` int64[N] are scaled durations, `durations_ps` int64[N] and `collectives_ps` int64[C] what
-    meetings take that were not recorded by all of their members.
+    `roles` int8[N] hold for all other nodes, `recorded_ps` int64[N] are scaled durations, `durations_ps`
+    int64[N] and `collectives_ps` int64[C] what meetings take that were not recorded by all of their members.
     """
     graphs = program.workload.graphs.values()
     clocks = [int(graph.metadata[CLOCK]) for graph in graphs if isinstance(graph.metadata.get(CLOCK), int)]
@@ -75,7 +59,7 @@ def recorded_meetings(
     number = np.cumsum(kept) - 1
     chosen = kept[of]
     of, members = of[chosen], members[chosen]
-    roles, partners = program.roles.copy(), program.partners.copy()
+    roles, partners = roles.copy(), program.partners.copy()
     durations_ps = durations_ps.copy()
     split = is_split[of]
     nodes, meeting = members[split], of[split]

@@ -35,7 +35,8 @@ def export(
 
     TRACE is anything that `replay` takes, with all its ranks or --mirror. What had to change for it is said.
     """
-    from chakrasim.replay.cli.open_workload import open_workload, plain_name, trace_path
+    from chakrasim.converters.registry import plain_name
+    from chakrasim.replay.cli.open_workload import open_workload, trace_path
     from chakrasim.replay.cli.output import require_free
     from chakrasim.replay.cli.progress import progress
     from chakrasim.replay.report.trace.export import describe_export, print_export

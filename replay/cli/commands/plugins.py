@@ -34,10 +34,11 @@ def plugins(as_json: bool) -> None:
 
 def entries_by_family() -> dict[str, tuple[Entry, ...]]:
     """Entries of every registry, by the name of what it holds in the plural."""
+    from chakrasim.converters.registry import FORMATS
     from chakrasim.replay.machine.load import machine_entries
     from chakrasim.replay.plugins import ALGORITHMS, COMPUTE, NETWORKS
 
     return {
-        **{f"{registry.what}s": registry.entries() for registry in (COMPUTE, NETWORKS, ALGORITHMS)},
+        **{f"{registry.what}s": registry.entries() for registry in (COMPUTE, NETWORKS, ALGORITHMS, FORMATS)},
         "machines": machine_entries(),
     }

@@ -171,6 +171,6 @@ def opened(
         groups=machine.groups,
         partial=reading["partial"] or mirror,
         drop_unknown_dependencies=reading["drop_unknown_dependencies"],
-        communication_kernels=reading["communication_kernels"],
+        options=reading["options"],
         progress=report,
     )

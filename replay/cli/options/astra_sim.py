@@ -12,7 +12,7 @@ import click
 from click_option_group import OptionGroup
 
 if TYPE_CHECKING:
-    from chakrasim.replay.astra_sim.files import Imported
+    from chakrasim.replay.astra_sim.imported import Imported
 
 BACKENDS = {"congestion-unaware": "analytical", "congestion-aware": "congestion-aware"}
 """ASTRA-sim's network backends and our networks."""

@@ -14,8 +14,8 @@ from chakrasim.replay.cli.options.types import OneOf
 from chakrasim.traces.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chakrasim.converters.synthetic.transformer.model import Model
-    from chakrasim.converters.synthetic.transformer.plan import Plan
+    from chakrasim.converters.synthetic.transformer.model.model import Model
+    from chakrasim.converters.synthetic.transformer.plan.plan import Plan
     from chakrasim.traces.workload import Workload
 
 DEFAULT_MACHINE = "hgx-h100"
@@ -182,8 +182,8 @@ class Transformer:
 
     def read(self) -> tuple[Model, Plan]:
         """Raises ConfigError for ranks that don't multiply up, and for a model that can't be read."""
-        from chakrasim.converters.synthetic.transformer.plan import Plan
-        from chakrasim.converters.synthetic.transformer.presets import load_model
+        from chakrasim.converters.synthetic.transformer.model.presets import load_model
+        from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
         o = self.options
         data = _data_ranks(o)
@@ -229,7 +229,7 @@ class Transformer:
 
         Raises ConfigError for a plan that doesn't fit the model, with options that would.
         """
-        from chakrasim.converters.synthetic.transformer.rules import BrokenRule
+        from chakrasim.converters.synthetic.transformer.plan.rules import BrokenRule
 
         try:
             return self._generate(all_ranks=all_ranks)
@@ -309,7 +309,7 @@ def is_given(option: str) -> bool:
 
 def language_models() -> Iterable[str]:
     """Names of language models."""
-    from chakrasim.converters.synthetic.transformer.presets import model_names
+    from chakrasim.converters.synthetic.transformer.model.presets import model_names
 
     return model_names()
 

@@ -15,11 +15,10 @@ from chakrasim.replay.machine.files.fields import (
     Block,
     found_near,
     is_whole,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
+    DEFAULT_PACKET_BYTES,
     MEMORY_SHARING,
     NCCL,
     TOPOLOGIES,
@@ -42,6 +41,7 @@ from chakrasim.replay.plugins import COMPUTE
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 KINDS = {kind.label: kind for kind in CommKind}
 
@@ -77,7 +77,7 @@ def read_machine(path: Path) -> Machine:
 
     Raises ConfigError with the file, the place in it, what was expected and what came.
     """
-    file = Block(load_yaml(path), str(path))
+    file = Block(read_yaml(path), str(path))
     file.keys(("name", "source", "network", "collectives"), OPTIONAL)
     dimensions = _dimensions(file)
     scheduling = _scheduling(file, path) if file.has("scheduling") else None
@@ -163,7 +163,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
         block = Block(entry, file.source, f"network dimension {index}")
         block.keys(
             ("name", "source", "topology", "size", "latency_ns"),
-            ("bandwidth_GBps", "bandwidth_Bps", "ring_size", "ring_stride"),
+            ("bandwidth_GBps", "bandwidth_Bps", "packet_bytes", "ring_size", "ring_stride"),
         )
         block.text("source")
         is_last = index == len(entries) - 1
@@ -182,6 +182,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
                 latency_ps=block.time_ps("latency_ns", PS_PER_NS),
                 ring_size=block.whole("ring_size", least=1) if block.has("ring_size") else None,
                 ring_stride=block.whole("ring_stride", least=1, default=1),
+                packet_bytes=block.whole("packet_bytes", least=1, default=DEFAULT_PACKET_BYTES),
             )
         )
     return tuple(dimensions)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chakrasim.replay.analysis.exposure import exposed_by_kind, exposed_waiting_ps
 from chakrasim.replay.report.console import headline, new_table, percent, print_list, print_table, show_ns
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.report.result.fidelity_table import print_fidelity
 from chakrasim.replay.report.result.tables import COMPUTE, NETWORKS, what_bounds
 from chakrasim.traces.units import format_bytes
@@ -77,7 +78,7 @@ def print_batch(
 
     `fidelity` is the self-check of the unchanged trace; `is_what_if` says that these are other replays.
     """
-    rows = [_Row(name, one, one.to_json()) for name, one in outcomes if not isinstance(one, str)]
+    rows = [_Row(name, one, json_document(one)) for name, one in outcomes if not isinstance(one, str)]
     print_fidelity(console, fidelity, is_what_if=is_what_if)
     console.print(headline(*_header(trace, rows)), soft_wrap=True)
     console.print()

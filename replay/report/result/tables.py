@@ -24,6 +24,7 @@ from chakrasim.replay.report.console import (
     show_ns,
 )
 from chakrasim.replay.report.result.attribute_table import print_shares
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.report.result.fidelity_table import print_fidelity
 from chakrasim.replay.report.result.memory_table import print_memory
 from chakrasim.replay.report.result.symmetry_table import print_symmetry
@@ -31,8 +32,8 @@ from chakrasim.traces.units import format_bytes, format_rate, format_time
 
 if TYPE_CHECKING:
     from chakrasim.replay.analysis.by_attribute import Share
+    from chakrasim.replay.analysis.critical_path import Part
     from chakrasim.replay.analysis.fidelity import Fidelity
-    from chakrasim.replay.report.result.critical_path_table import Part
     from chakrasim.replay.results.result import RankTimes, Result
 
 Document = Mapping[str, Any]
@@ -83,7 +84,7 @@ def print_replay(
     `by` is an attribute of nodes and what those of each value did, `symmetry` the document of rank classes.
     `fidelity` is the self-check of the unchanged trace; `is_what_if` says that this is another replay.
     """
-    document = result.to_json()
+    document = json_document(result)
     print_fidelity(console, fidelity, is_what_if=is_what_if)
     _print_header(console, document, trace, is_default_network)
     if result.deadlock is None:
