@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 EXPECTED: dict[str, str] = {
-    r"replay .* congestion-aware ": "a message cuts through switches by packets instead of being stored whole",
+    r"replay .* congestion-aware ": "a message cuts through switches by packets instead of whole",
     r"replay .* shared-ports on scheduled ": "shared-ports honours the machine's scheduling block",
     r"replay .* shared-ports on pooled": "shared-ports honours memory that ranks share",
     r"replay .* measured on (scheduled|pooled)": "what has no recording is costed by the whole machine file",
