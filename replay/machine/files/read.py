@@ -37,7 +37,7 @@ from chakrasim.replay.machine.scheduling import (
     Scheduling,
 )
 from chakrasim.replay.machine.topology import TOPOLOGIES, Ring
-from chakrasim.replay.plugins import ALGORITHMS, COMPUTE
+from chakrasim.replay.plugins import ALGORITHMS, COMPUTE, NETWORKS
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
@@ -45,7 +45,7 @@ from chakrasim.traces.yaml_files import read_yaml, shown
 
 KINDS = {kind.label: kind for kind in CommKind}
 
-OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups")
+OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups", "options")
 CHOICES = {
     "all_reduce": ALL_REDUCE_WAYS,
     "dimension_order": DIMENSION_ORDERS,
@@ -100,12 +100,20 @@ def read_machine(path: Path) -> Machine:
         scheduling=scheduling,
         compute=file.choice("compute", COMPUTE.names()) if file.has("compute") else "measured",
         nccl=nccl,
+        options=_options(file) if file.has("options") else {},
     )
     if machine.compute == "roofline" and machine.accelerator is None:
         file.fail(
             "has compute: roofline, and no accelerator; expected one, with its peak and memory bandwidth"
         )
     return replace(machine, groups=_groups(file, machine.size)) if file.has("groups") else machine
+
+
+def _options(file: Block) -> dict[str, dict[str, Any]]:
+    """Parameters by model; their keys are checked by the model when it is used."""
+    block = file.block("options")
+    block.keys((), sorted({*COMPUTE.names(), *NETWORKS.names()}))
+    return {name: dict(block.block(name).content) for name in block.content}
 
 
 def _cycle_ps(file: Block) -> int:

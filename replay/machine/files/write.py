@@ -65,6 +65,8 @@ def machine_yaml(machine: Machine) -> str:
     last: Content = {}
     if machine.compute != "measured":
         last["compute"] = machine.compute
+    if machine.options:
+        last["options"] = {model: dict(options) for model, options in machine.options.items()}
     if machine.cycle_ps != 1:
         last["cycle_ps"] = machine.cycle_ps
     if last:
