@@ -20,7 +20,7 @@ import numpy as np
 from chakrasim.replay.compute.durations import NodeDurations, compute_model, default_compute
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
-from chakrasim.replay.engine.kernel import PLAIN
+from chakrasim.replay.engine.kernel import NEVER_PS, PLAIN
 from chakrasim.replay.engine.program import WholeProgram
 from chakrasim.replay.network import network_model
 from chakrasim.replay.network.interface import asks_network
@@ -226,13 +226,19 @@ def run_program(
     )
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     watch = None
-    if extrapolate and network is None and not one_by_one:
+    if extrapolate and network is None and not one_by_one and _fits_the_clock(costs):
         from chakrasim.replay.engine.repetition.extrapolate import watch_for
 
         watch = watch_for(state, [len(graph) for graph in program.workload.graphs.values()])
     starts_ps, ends_ps = run(state, network=network, one_by_one=one_by_one, watch=watch)
     notes = () if network is None else network.notes
     return starts_ps, ends_ps, notes, 0 if watch is None else watch.finish()
+
+
+def _fits_the_clock(costs: Costs) -> bool:
+    """Whether even all nodes one after the other would end before the clock does."""
+    total_ps = costs.durations_ps.sum(dtype=np.float64) + costs.collectives_ps.sum(dtype=np.float64)
+    return bool(total_ps < NEVER_PS)
 
 
 def _are_chains(program: Program, costs: Costs) -> bool:

@@ -98,7 +98,8 @@ def read_astra_sim(
         endpoint_ps = int(scheduling.endpoint_ps // CYCLE_PS * factor) * CYCLE_PS
         scaled = replace(imported.machine, scheduling=replace(scheduling, endpoint_ps=endpoint_ps))
         return replace(imported, machine=scaled)
-    dimensions = _dimensions(network)
+    notes: list[str] = []
+    dimensions = _dimensions(network, notes)
     sizes = [dimension.size or 1 for dimension in dimensions]
     world_size = math.prod(sizes)
     if transformer_group is not None:
@@ -111,14 +112,14 @@ def read_astra_sim(
         dimensions=dimensions,
         algorithms=settings.algorithms(),
         cycle_ps=CYCLE_PS,
-        remote_memory=_remote_memory(remote_memory, world_size, settings.notes) if remote_memory else None,
+        remote_memory=_remote_memory(remote_memory, world_size, notes) if remote_memory else None,
         scheduling=settings.scheduling(queues, factor, rendezvous),
         compute=settings.compute(),
         groups=_groups(groups, world_size) if groups else {},
     )
     replay_only = settings.switch("replay-only")
     settings.note_idle_keys()
-    return Imported(machine=machine, notes=tuple(settings.notes), replay_only=replay_only)
+    return Imported(machine=machine, notes=(*notes, *settings.notes), replay_only=replay_only)
 
 
 def _loaded(load: Callable[[Path], Any], path: Path) -> Any:
@@ -154,11 +155,16 @@ def _check_transformer(network: Path, group: int, sizes: list[int]) -> None:
         )
 
 
-def _dimensions(path: Path) -> tuple[Dimension, ...]:
+def _dimensions(path: Path, notes: list[str]) -> tuple[Dimension, ...]:
     file = Block(_loaded(load_yaml, path), str(path))
     file.keys(NETWORK_LISTS)
     topologies = _entries(file, "topology")
     lists = {key: _entries(file, key) for key in NETWORK_LISTS}
+    if single := [key for key in NETWORK_LISTS if not isinstance(file.content[key], list)]:
+        notes.append(
+            f"{path}: {', '.join(single)} without brackets, as in older examples of ASTRA-sim, is read as a "
+            "list of one; ASTRA-sim 2 refuses it"
+        )
     for key, entries in lists.items():
         if len(entries) != len(topologies):
             file.fail(
@@ -178,7 +184,10 @@ def _dimensions(path: Path) -> tuple[Dimension, ...]:
 
 
 def _entries(file: Block, key: str) -> list[Any]:
+    """A list, or one word or number in place of a list of one."""
     value = file.content[key]
+    if isinstance(value, str | int | float):
+        return [value]
     if not isinstance(value, list) or not value:
         file.expected(key, "a list with one entry for each dimension")
     return value

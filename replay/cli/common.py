@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -31,8 +33,55 @@ class UserError(click.ClickException):
         click.echo(f"chakrasim: error: {self.message}", file=file, err=True)
 
 
+RUNS_ON = ("numpy", "numba", "protobuf", "click", "rich")
+"""Packages whose versions a bug report needs."""
+
+
+def print_versions(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    """Print the version of chakrasim and of what it runs on, and exit."""
+    if not is_asked or ctx.resilient_parsing:
+        return
+    import platform
+    from importlib.metadata import version
+
+    import chakrasim
+
+    click.echo(f"chakrasim {chakrasim.__version__}")
+    click.echo(f"Python {platform.python_version()}, {platform.platform()}")
+    click.echo(", ".join(f"{package} {version(package)}" for package in RUNS_ON))
+    ctx.exit()
+
+
+def print_what_fits() -> None:
+    """Let the console show `?` for a character that its encoding lacks, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
+def drop_output() -> None:
+    """Send what is still buffered nowhere: whoever read it has closed the pipe, and exit must not raise."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a stream of a test has no file
+            os.dup2(nowhere, stream.fileno())
+
+
 class Commands(click.Group):
     """A group of commands in which users' mistakes end in one line and exit code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, on any console, until its reader has seen enough."""
+        print_what_fits()
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit:
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:
+                drop_output()
+                sys.exit(EXIT_PIPE_CLOSED)
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; anything but a user's mistake or the user's wish keeps its traceback."""
@@ -46,8 +95,7 @@ class Commands(click.Group):
             path = error.ctx.command_path if error.ctx else "chakrasim"
             raise UserError(f"{' '.join(error.format_message().split())} (see {path} --help)") from None
         except BrokenPipeError:
-            # Whoever read our output has seen enough. What is still buffered must not raise at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
             ctx.exit(EXIT_PIPE_CLOSED)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""

@@ -17,15 +17,24 @@ from chakrasim.replay.cli.commands.generate import generate
 from chakrasim.replay.cli.commands.inspect import inspect
 from chakrasim.replay.cli.commands.machines import machines
 from chakrasim.replay.cli.commands.replay import replay
-from chakrasim.replay.cli.common import Commands
+from chakrasim.replay.cli.common import Commands, print_versions
 
 
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nExample:\n  chakrasim replay\n",
+    epilog="\b\nExample:\n  chakrasim replay\n\n"
+    "\b\nCompletion of options and names by the shell (also zsh_source, fish_source):\n"
+    '  eval "$(_CHAKRASIM_COMPLETE=bash_source chakrasim)"\n',
 )
-@click.version_option(package_name="chakrasim", prog_name="chakrasim")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_versions,
+    help="Show the version, and those of what it runs on, and exit.",
+)
 def main() -> None:
     """How long does a training step take, and why: replay a recorded trace on a machine you describe."""
 

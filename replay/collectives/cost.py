@@ -9,6 +9,7 @@ from chakrasim.replay.collectives.hockney import ALGORITHMS, Span
 from chakrasim.replay.collectives.layout import spans
 from chakrasim.replay.machine.machine import NCCL, Machine
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.units import whole_ps_of
 
 
 def collective_ps(
@@ -25,10 +26,12 @@ def collective_ps(
     if NCCL in machine.algorithms[kind]:
         from chakrasim.replay.collectives.nccl_model import nccl_ps
 
-        total = int(nccl_ps(machine, kind, size_bytes, ranks))
-        return total - total % machine.cycle_ps
-    layout = spans(machine, ranks)
-    total = int(_phases_ps(kind, size_bytes, layout, closed_forms(machine, kind)))
+        exact_ps = nccl_ps(machine, kind, size_bytes, ranks)
+    else:
+        exact_ps = _phases_ps(kind, size_bytes, spans(machine, ranks), closed_forms(machine, kind))
+    total = whole_ps_of(
+        exact_ps, lambda: f"{kind.label} of {size_bytes:,} bytes over {len(ranks)} ranks on {machine.name!r}"
+    )
     return total - total % machine.cycle_ps
 
 

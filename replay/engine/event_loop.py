@@ -25,6 +25,7 @@ from chakrasim.replay.engine.kernel import (
 )
 from chakrasim.traces.graph import Ints
 from chakrasim.traces.shared import jit
+from chakrasim.traces.units import beyond_time
 
 COMPILE_FROM_NODES = 200_000
 """Below this an interpreted run ends before numba and its cached code are loaded (half a second)."""
@@ -104,18 +105,9 @@ def run(
                 network.start(now_ps, int(state.asked_events[i]), int(state.asked_sequences[i]))
         elif network and (next_ps := network.next_ps(own_ps := _next_own_ps(state))) < NEVER_PS:
             tick_ps = -1
-            if next_ps > own_ps:
-                # A network that can't look ahead has come as far as the loop's own next event.
-                continue
-            for time_ps, event in network.advance(next_ps):
-                at, sequence = counters[QUEUED], counters[SEQUENCE]
-                state.queue_ps[at], state.queue_sequences[at], state.queue_events[at] = (
-                    time_ps,
-                    sequence,
-                    event,
-                )
-                counters[QUEUED], counters[SEQUENCE] = at + 1, sequence + 1
-                tick_ps = time_ps
+            # A network that can't look ahead has come as far as the loop's own next event, which is first.
+            if next_ps <= own_ps:
+                tick_ps = _queue(state, network.advance(next_ps))
         elif watch is not None and reason == HORIZON:
             watch.look(arrays)
             left = node_count - counters[ENDED]
@@ -128,7 +120,21 @@ def run(
                 counters = state.counters
         else:
             break
+    if counters[QUEUED] or (network and network.next_ps(NEVER_PS) > NEVER_PS):
+        # A single cost is far below NEVER_PS, so that times don't overflow before they are found here.
+        raise beyond_time(NEVER_PS)
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)
+
+
+def _queue(state: State, ended: list[tuple[int, int]]) -> int:
+    """Queue nodes that the network has ended, as (time_ps, event); returns their time, -1 without any."""
+    counters, time_ps = state.counters, -1
+    for time_ps, event in ended:
+        at, sequence = counters[QUEUED], counters[SEQUENCE]
+        state.queue_ps[at], state.queue_sequences[at] = time_ps, sequence
+        state.queue_events[at] = event
+        counters[QUEUED], counters[SEQUENCE] = at + 1, sequence + 1
+    return time_ps
 
 
 def _next_own_ps(state: State) -> int:

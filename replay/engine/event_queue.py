@@ -7,6 +7,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 from chakrasim.replay.engine.kernel import NEVER_PS
+from chakrasim.traces.units import beyond_time
 
 Event = Callable[[], None]
 
@@ -30,7 +31,12 @@ class Clock:
         """Rank and time of the timers that are being run."""
 
     def at(self, time_ps: int, event: Event, order: tuple[int, ...] = ()) -> None:
-        """Run `event` then. Within a tick, lower `order` goes first, then what was scheduled first."""
+        """Run `event` then. Within a tick, lower `order` goes first, then what was scheduled first.
+
+        Raises TraceError for a time that the replay can't reach.
+        """
+        if time_ps >= NEVER_PS:
+            raise beyond_time(NEVER_PS)
         heappush(self._queue, (time_ps, order, self._sequence, event))
         self._sequence += 1
 

@@ -13,7 +13,7 @@ from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 TOPOLOGIES = ("ring", "fully_connected", "switch")
 
@@ -87,7 +87,8 @@ class RemoteMemory:
     def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
         """Time of one access on an idle link, in whole cycles."""
         latency, per_cycle = self.latency_ps // cycle_ps, self.bandwidth_Bps / (PS_PER_S / cycle_ps)
-        return (latency + int(size_bytes / per_cycle)) * cycle_ps
+        name = f"an access to {size_bytes:,} bytes of remote memory"
+        return latency * cycle_ps + whole_ps_of(size_bytes / per_cycle, lambda: name, cycle_ps)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.transport.interface import Transport
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 Link = tuple[int, int, int]
 """Dimension, from, to; the switch of a dimension is -1."""
@@ -50,7 +50,7 @@ class _Message:
     """Of the links from that one on."""
     at: int = 0
     """Position in the route."""
-    cycles: int = 0
+    takes_ps: int = 0
     """From its start to its landing, as far as it is known."""
 
 
@@ -132,12 +132,13 @@ class FifoLinks(Transport):
         state.free_ps = start_ps - start_ps % cycle_ps + int(serial) * cycle_ps
         # In this order a double rounds as on an idle network (`uncontended.message_ps`).
         waited_ps = start_ps - message.sent_ps
-        message.cycles = max(message.cycles, int((waited_ps + message.latency_left_ps) / cycle_ps + serial))
+        cycles = (waited_ps + message.latency_left_ps) / cycle_ps + serial
+        message.takes_ps = max(message.takes_ps, self._whole_ps(cycles, message))
         message.head_ps = start_ps + dimension.latency_ps
         message.latency_left_ps -= dimension.latency_ps
         message.at += 1
         if message.at == len(message.route):
-            onward_ps = message.sent_ps + message.cycles * cycle_ps
+            onward_ps = message.sent_ps + message.takes_ps
         else:
             first = self._serial(dimension, min(dimension.packet_bytes, message.size_bytes))
             onward_ps = message.head_ps - message.head_ps % cycle_ps + int(first) * cycle_ps
@@ -152,8 +153,15 @@ class FifoLinks(Transport):
         latency, serial = dimension.latency_ps / cycle_ps, self._serial(dimension, message.size_bytes)
         message.at += 1
         state.is_busy = True
-        clock.at(clock.now_ps + int(latency + serial) * cycle_ps, lambda: self._join(message))
+        clock.at(clock.now_ps + self._whole_ps(latency + serial, message), lambda: self._join(message))
         clock.at(clock.now_ps + int(serial) * cycle_ps, lambda: self._freed(state))
+
+    def _whole_ps(self, cycles: float, message: _Message) -> int:
+        return whole_ps_of(
+            cycles,
+            lambda: f"a message of {message.size_bytes:,} bytes over the links of {self.machine.name!r}",
+            self.machine.cycle_ps,
+        )
 
     def _serial(self, dimension: Dimension, size_bytes: int) -> float:
         """Cycles that so many bytes occupy a link."""

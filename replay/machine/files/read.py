@@ -11,6 +11,7 @@ from chakrasim.replay.machine.files.efficiency import read_efficiency
 from chakrasim.replay.machine.files.fields import (
     GIGA,
     MOST_BUS_NS,
+    MOST_PS,
     Block,
     found_near,
     is_whole,
@@ -97,7 +98,7 @@ def read_machine(path: Path) -> Machine:
         algorithms=_algorithms(
             file.block("collectives"), len(dimensions), scheduling, has_nccl=nccl is not None
         ),
-        cycle_ps=file.whole("cycle_ps", least=1, default=1),
+        cycle_ps=_cycle_ps(file),
         remote_memory=_remote_memory(file) if file.has("remote_memory") else None,
         scheduling=scheduling,
         compute=file.choice("compute", COMPUTE.names()) if file.has("compute") else "measured",
@@ -108,6 +109,13 @@ def read_machine(path: Path) -> Machine:
             "has compute: roofline, and no accelerator; expected one, with its peak and memory bandwidth"
         )
     return replace(machine, groups=_groups(file, machine.size)) if file.has("groups") else machine
+
+
+def _cycle_ps(file: Block) -> int:
+    cycle_ps = file.whole("cycle_ps", least=1, default=1)
+    if cycle_ps > MOST_PS:
+        file.expected("cycle_ps", f"at most {MOST_PS:,}")
+    return cycle_ps
 
 
 def _accelerator(block: Block) -> Accelerator:
