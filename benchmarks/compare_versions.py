@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 EXPECTED: dict[str, str] = {
-    r"replay .* congestion-aware": "a message cuts through switches by packets instead of being stored whole",
+    r"replay .* congestion-aware ": "a message cuts through switches by packets instead of whole",
     r"replay .* shared-ports on scheduled ": "shared-ports honours the machine's scheduling block",
     r"replay .* shared-ports on pooled": "shared-ports honours memory that ranks share",
     r"replay .* measured on (scheduled|pooled)": "what has no recording is costed by the whole machine file",
@@ -43,7 +43,7 @@ EXPECTED: dict[str, str] = {
     r"replay lone-receive .*": "a receive from a missing rank takes the time of its message on every network",
     r"replay .* on scheduled bus.*": "outbound moves leave from the network's side of the shared bus",
 }
-"""Pattern of a command's label to the defect that was mended, in one line."""
+"""Beginning of a command's label, as a pattern, to the defect that was mended, in one line."""
 
 WORDING = {"notes", "assumptions", "edits", "because", "every_rank_because", "source", "waits_for", "error"}
 """Keys whose values are sentences for people."""
@@ -698,7 +698,7 @@ def report(cases: list[Case], before: list[dict[str, Any]], after: list[dict[str
         if found is None:
             worded += has_other_words(one, other)
             continue
-        pattern = next((pattern for pattern in EXPECTED if re.fullmatch(pattern, case.label)), None)
+        pattern = next((pattern for pattern in EXPECTED if re.match(pattern, case.label)), None)
         if pattern is None:
             unexpected += 1
             print(f"DIFFERS  {case.label}\n         chakrasim {' '.join(case.arguments)}\n         {found}")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chakrasim.converters.synthetic.collective import generate_collective
-from chakrasim.replay.collectives.layout import spans
+from chakrasim.converters.synthetic.micro.collective import generate_collective
+from chakrasim.replay.collectives.placement import placement
 from chakrasim.replay.compute.roofline import Roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
@@ -238,7 +238,7 @@ def test_an_unknown_name_offers_the_nearest() -> None:
         ("bandwidth_GBps: 100", "bandwidth_GBps: 1.0e+300", "expected a number from 1e-09 to 1e+21"),
         ("latency_ns: 2000", "latency_ns: 2000, ring_size: 4", "ring_size, and topology: switch"),
         ("[direct, ring]", "[direct, ring, ring]", "names 3 algorithms; the network has 2 dimensions"),
-        ("[direct, ring]", "halving-doubling", "is for machines with a scheduling block"),
+        ("[direct, ring]", "halving-dobling", "did you mean 'halving-doubling'"),
         ("peak_TFLOPs", "peak_FLOPs: {fp32: 1}\n  peak_TFLOPs", "both peak_TFLOPs and peak_FLOPs"),
         ("memory_GB: 16", "memory_GB: 16\n  memory_bytes: 16", "both memory_GB and memory_bytes"),
         (
@@ -314,6 +314,6 @@ def test_equal_schedulings_have_equal_hashes() -> None:
 def test_a_machine_that_is_read_again_costs_no_collective_again(name: str) -> None:
     workload = generate_collective(CommKind.ALL_REDUCE, 1 << 20, 16)
     first = simulate(workload, load_machine(name)).step_time_ps
-    missed = spans.cache_info().misses
+    missed = placement.cache_info().misses
     assert simulate(workload, load_machine(name)).step_time_ps == first
-    assert spans.cache_info().misses == missed
+    assert placement.cache_info().misses == missed

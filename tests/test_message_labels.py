@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from replay_cases import rank, recv, send
 
-from chakrasim.replay.machine import load_machine
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate

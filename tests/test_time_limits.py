@@ -7,16 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from replay_cases import coll, comp, rank, recv, send
 
+from chakrasim.replay.cli.main import main
+from chakrasim.replay.machine import Machine
 from chakrasim.replay.machine.files.read import read_machine
-from chakrasim.replay.machine.machine import Accelerator, Dimension, Machine, RemoteMemory
+from chakrasim.replay.machine.machine import Accelerator, Dimension, RemoteMemory
 from chakrasim.replay.machine.rules import ASTRA_SIM_2
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.edits.scale import Scales, scale
 from chakrasim.traces.errors import ConfigError, TraceError
+from chakrasim.traces.io import write_graph
 from chakrasim.traces.units import MAX_TIME_PS, whole_ps, whole_ps_of
 
 SLOW = Machine(
@@ -142,6 +146,37 @@ def test_a_machines_cycle_is_no_age(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"has cycle_ps: 9000000000000000000; expected at most"):
         read_machine(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--network", "analytical"],
+        ["--network", "congestion-aware"],
+        ["--network", "shared-ports"],
+        ["--compute", "roofline"],
+        ["--scale", "it=1e30"],
+    ],
+)
+def test_the_command_line_refuses_such_a_time(options: list[str], tmp_path: Path) -> None:
+    def build(builder: GraphBuilder) -> None:
+        builder.add(NodeKind.COMP, "it", duration_ps=10**12, ops=HUGE)
+        coll(builder, 0, comm_bytes=HUGE)
+
+    for number in range(4):
+        write_graph(rank(number, build), tmp_path / f"t.{number}.et")
+    machine = tmp_path / "slow.yaml"
+    machine.write_text(
+        "name: slow\nsource: made up\ncollectives: {default: ring}\n"
+        "accelerator:\n"
+        "  {name: a, source: made up, peak_FLOPs: {fp32: 1}, memory_Bps: 1, launch_overhead_us: 0}\n"
+        "network: [{name: l, source: made up, topology: ring, size: 4, bandwidth_Bps: 1, latency_ns: 0}]\n"
+    )
+    result = CliRunner().invoke(main, ["replay", str(tmp_path / "t"), "--machine", str(machine), *options])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "would take" in result.stderr
+    assert "expected at most 1,000,000 s" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("time", [np.nan, np.inf, 1.1 * MAX_TIME_PS, 2.0**64])

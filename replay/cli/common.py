@@ -7,9 +7,11 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
+from click_option_group import OptionGroup
 
 from chakrasim.traces.errors import ChakrasimError
 
@@ -108,31 +110,61 @@ class Commands(click.Group):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
-mirror_option = click.option(
+READING = OptionGroup("Reading the trace")
+mirror_option = READING.option(
     "--mirror", is_flag=True, help="Let copies of ranks with a trace stand for those without."
 )
 
 
-def converts_traces(command: Command) -> Command:
-    """The options of every command that may convert a profiler trace."""
-    return click.option(
-        "--communication-kernels",
-        metavar="FILE",
-        help="YAML: kernels of a profiler trace that communicate, beside NCCL's, RCCL's and those known.",
-    )(command)
+def converts_traces(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of trace formats; the command gets those given as one argument, `options`, by name."""
+
+    @wraps(command)
+    def with_options(*, communication_kernels: str | None, format_options: Any, **rest: Any) -> Any:
+        options = dict(format_options)
+        if communication_kernels is not None:
+            options["communication-kernels"] = communication_kernels
+        return command(options=options, **rest)
+
+    taking: Callable[..., Any] = with_options
+    for option in (
+        READING.option(
+            "--format-option",
+            "format_options",
+            metavar="NAME=VALUE",
+            multiple=True,
+            callback=_format_options,
+            help="An option of the trace's format, such as a plug-in's.",
+        ),
+        READING.option(
+            "--communication-kernels",
+            metavar="FILE",
+            help="YAML: kernels of a profiler trace that communicate, beside NCCL's, RCCL's and those known.",
+        ),
+    ):
+        taking = option(taking)
+    return taking
+
+
+def _format_options(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Values by name, as the format that has an option of that name parses them."""
+    if not given:
+        return {}
+    from chakrasim.converters.registry import parse_options
+
+    return parse_options(given)
 
 
 def reads_trace(command: Command) -> Command:
-    """The options of every command that reads a trace."""
+    """The options of every command that reads a trace, but --json."""
     for option in (
-        json_option,
-        click.option(
+        READING.option(
             "--drop-unknown-dependencies",
             is_flag=True,
             help="Ignore dependencies on nodes that are not in the trace.",
         ),
-        click.option("--groups", metavar="FILE", help='Process groups of Chakra graphs: {"1": [0, 1]}.'),
-        click.option(
+        READING.option("--groups", metavar="FILE", help='Process groups of Chakra graphs: {"1": [0, 1]}.'),
+        READING.option(
             "--no-cache",
             is_flag=True,
             expose_value=False,

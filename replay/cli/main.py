@@ -1,5 +1,5 @@
-"""The command line: `chakrasim convert | export | inspect | generate | replay | machines | calibrate |
-conformance`.
+"""The command line: `chakrasim convert | export | inspect | generate | replay | predict | machines |
+plugins | calibrate | conformance`.
 
 Commands stand in `commands/`, one a file. Everything but click is imported inside them: `--help` answers at
 once.
@@ -16,6 +16,8 @@ from chakrasim.replay.cli.commands.export import export
 from chakrasim.replay.cli.commands.generate import generate
 from chakrasim.replay.cli.commands.inspect import inspect
 from chakrasim.replay.cli.commands.machines import machines
+from chakrasim.replay.cli.commands.plugins import plugins
+from chakrasim.replay.cli.commands.predict import predict
 from chakrasim.replay.cli.commands.replay import replay
 from chakrasim.replay.cli.common import Commands, print_versions
 
@@ -39,5 +41,16 @@ def main() -> None:
     """How long does a training step take, and why: replay a recorded trace on a machine you describe."""
 
 
-for command in (convert, export, inspect, generate, replay, machines, calibrate, conformance):
+for command in (
+    convert,
+    export,
+    inspect,
+    generate,
+    replay,
+    predict,
+    machines,
+    plugins,
+    calibrate,
+    conformance,
+):
     main.add_command(command)

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.machine.topology import SWITCH
 from chakrasim.replay.transport.interface import Transport
 from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
@@ -94,21 +95,11 @@ class FifoLinks(Transport):
         for index, dimension in enumerate(self.machine.dimensions):
             size = dimension.size or 1
             from_, to = source // stride % size, destination // stride % size
-            if from_ != to:
-                there = here + (to - from_) * stride
-                if dimension.topology == "fully_connected":
-                    links.append((index, here, there))
-                elif dimension.topology == "switch":
-                    links += [(index, here, -1), (index, -1, there)]
-                else:
-                    ahead = (to - from_) % size
-                    turn = 1 if 2 * ahead <= size else -1
-                    while here != there:
-                        place = here // stride % size
-                        following = here + ((place + turn) % size - place) * stride
-                        links.append((index, here, following))
-                        here = following
-                here = there
+            first = here - from_ * stride
+            for ends in dimension.wiring.route(from_, to):
+                start, end = (place if place == SWITCH else first + place * stride for place in ends)
+                links.append((index, start, end))
+            here = first + to * stride
             stride *= size
         return links
 
@@ -129,11 +120,12 @@ class FifoLinks(Transport):
         start_ps = max(message.head_ps, state.free_ps)
         serial = self._serial(dimension, message.size_bytes)
         # Events are due at whole cycles, whatever the latencies are.
-        state.free_ps = start_ps - start_ps % cycle_ps + int(serial) * cycle_ps
+        serial_ps = whole_ps_of(serial, lambda: self._name(message), cycle_ps)
+        state.free_ps = start_ps - start_ps % cycle_ps + serial_ps
         # In this order a double rounds as on an idle network (`uncontended.message_ps`).
         waited_ps = start_ps - message.sent_ps
         cycles = (waited_ps + message.latency_left_ps) / cycle_ps + serial
-        message.takes_ps = max(message.takes_ps, self._whole_ps(cycles, message))
+        message.takes_ps = max(message.takes_ps, whole_ps_of(cycles, lambda: self._name(message), cycle_ps))
         message.head_ps = start_ps + dimension.latency_ps
         message.latency_left_ps -= dimension.latency_ps
         message.at += 1
@@ -153,15 +145,12 @@ class FifoLinks(Transport):
         latency, serial = dimension.latency_ps / cycle_ps, self._serial(dimension, message.size_bytes)
         message.at += 1
         state.is_busy = True
-        clock.at(clock.now_ps + self._whole_ps(latency + serial, message), lambda: self._join(message))
+        takes_ps = whole_ps_of(latency + serial, lambda: self._name(message), cycle_ps)
+        clock.at(clock.now_ps + takes_ps, lambda: self._join(message))
         clock.at(clock.now_ps + int(serial) * cycle_ps, lambda: self._freed(state))
 
-    def _whole_ps(self, cycles: float, message: _Message) -> int:
-        return whole_ps_of(
-            cycles,
-            lambda: f"a message of {message.size_bytes:,} bytes over the links of {self.machine.name!r}",
-            self.machine.cycle_ps,
-        )
+    def _name(self, message: _Message) -> str:
+        return f"a message of {message.size_bytes:,} bytes over a link of {self.machine.name!r}"
 
     def _serial(self, dimension: Dimension, size_bytes: int) -> float:
         """Cycles that so many bytes occupy a link."""

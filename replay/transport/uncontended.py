@@ -9,7 +9,7 @@ NCCL's sends and receives were measured to reach.
 
 from __future__ import annotations
 
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,25 +20,23 @@ from chakrasim.traces.graph import Ints
 from chakrasim.traces.units import PS_PER_S, whole_ps
 
 
-def coordinates(machine: Machine, ranks: Ints) -> list[Ints]:
+class HasDimensions(Protocol):
+    """A machine, or what else has the dimensions of one."""
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The network's dimensions, innermost first."""
+
+
+def coordinates(network: HasDimensions, ranks: Ints) -> list[Ints]:
     """Each rank's place along every dimension, innermost first."""
     out = []
-    for dimension in machine.dimensions:
+    for dimension in network.dimensions:
         size = dimension.size
         assert size is not None, "the machine isn't sized"
         out.append(ranks % size)
         ranks = ranks // size
     return out
-
-
-def hops(dimension: Dimension, from_: Ints, to: Ints) -> Ints:
-    """Links between places along one dimension; 0 between equal ones."""
-    if dimension.topology != "ring":
-        links: Ints = (from_ != to) * np.int64(2 if dimension.topology == "switch" else 1)
-        return links
-    apart = np.abs(from_ - to) * dimension.ring_stride
-    shorter: Ints = np.minimum(apart, (dimension.ring_size or dimension.size or 0) - apart)
-    return shorter
 
 
 def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDArray[np.float64]]:
@@ -55,7 +53,7 @@ def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDAr
         passes = from_ != to
         if rules.message_pays != "all":
             passes &= np.isinf(bandwidth_Bps)
-        latency_ps += np.where(passes, hops(dimension, from_, to), 0) * dimension.latency_ps
+        latency_ps += np.where(passes, dimension.wiring.hops(from_, to), 0) * dimension.latency_ps
         bandwidth_Bps[passes] = np.minimum(bandwidth_Bps[passes], dimension.bandwidth_Bps)
     return latency_ps, bandwidth_Bps
 
