@@ -46,14 +46,14 @@ class _Message:
 
     route: list[Link]
     latencies_ps: list[int]
-    """Of each link of the route."""
+    """Latency of each link of the route."""
     size_bytes: int
     arrived: Event
     sent_ps: int
     head_ps: int
     """When its first byte reached the link that it is at."""
     latency_left_ps: int
-    """Of the links from that one on."""
+    """Latency of the links from that one on."""
     at: int = 0
     """Position in the route."""
     takes_ps: int = 0
