@@ -94,6 +94,7 @@ class Prepared:
             machine=description,
             compute=compute,
             network=network,
+            waits=model.waits,
             notes=(*workload.notes, *costs.notes, *notes),
             has_meetings=costs.meetings is not None,
             extrapolated=skipped,
@@ -128,12 +129,11 @@ class Prepared:
             if not model.prices_ahead:
                 why = "messages of different ranks meet"
             return every_rank(workload, f"with --network {network} {why}")
-        splits_recording = model.needs_recording and model.waits
-        if machine.system.rules.ends_one_by_one and splits_recording:
+        if machine.system.rules.ends_one_by_one and model.splits_recording:
             return every_rank(workload, "by ASTRA-sim's rules the ranks' order matters")
-        key = len(workload.graphs), splits_recording
+        key = len(workload.graphs), model.splits_recording
         if key not in self._kinds:
-            self._kinds[key] = kinds_of_graphs(workload, by_root=splits_recording)
+            self._kinds[key] = kinds_of_graphs(workload, by_root=model.splits_recording)
         kinds = self._kinds[key].with_durations(list(durations.by_rank.values()))
         is_asked = asks_network(model, workload, machine)
         prices = model.waits and not is_asked

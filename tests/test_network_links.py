@@ -127,6 +127,7 @@ def test_opposite_directions_and_other_lines_don_t_meet() -> None:
             st.floats(1e8, 1e12),
             st.integers(0, 10**7),
             st.integers(1, 10**4),
+            st.integers(0, 3),
         ),
         min_size=1,
         max_size=3,
@@ -136,15 +137,25 @@ def test_opposite_directions_and_other_lines_don_t_meet() -> None:
     st.data(),
 )
 def test_alone_a_message_takes_what_the_idle_network_says_to_the_picosecond(
-    dimensions: list[tuple[str, int, float, int, int]],
+    dimensions: list[tuple[str, int, float, int, int, int]],
     size_bytes: int,
     cycle_ps: int,
     data: st.DataObject,
 ) -> None:
     grid = machine(*(dimension[:2] for dimension in dimensions), cycle_ps=cycle_ps)
     made = tuple(
-        replace(known, bandwidth_Bps=bandwidth, latency_ps=latency, packet_bytes=packet)
-        for known, (_, _, bandwidth, latency, packet) in zip(grid.dimensions, dimensions, strict=True)
+        replace(
+            known,
+            bandwidth_Bps=bandwidth,
+            latency_ps=latency,
+            packet_bytes=packet,
+            # A part of a larger ring, whose ranks lie one or two links apart.
+            ring_size=2 * size + more if more and topology == "ring" else None,
+            ring_stride=2 if more == 1 and topology == "ring" else 1,
+        )
+        for known, (topology, size, bandwidth, latency, packet, more) in zip(
+            grid.dimensions, dimensions, strict=True
+        )
     )
     grid = replace(grid, dimensions=made)
     ranks = st.integers(0, (grid.size or 1) - 1)

@@ -115,7 +115,7 @@ def test_nobody_waits_where_nothing_is_shared() -> None:
     assert even.meetings == ()
     assert [entry.cost_ps for entry in even.ranks] == [0, 0]
     result = result_of(Workload.from_graphs([steps(0, (10,)), steps(1, (90,))]))
-    assert find_stragglers(replace(result, network="recorded")).ranks == ()
+    assert find_stragglers(replace(result, waits=False)).ranks == ()
 
 
 def test_a_deadlock_is_judged_as_far_as_it_came() -> None:

@@ -135,14 +135,16 @@ def self_check(workload: Workload) -> tuple[Fidelity, ...]:
 
 
 def default_network(trace: str, workload: Workload, machine: str | None) -> str:
-    """Which network model is used where the user names none.
+    """Name of the network model where the user names none.
 
     A trace recorded on a real network, replayed without naming another machine, keeps what it recorded. The
     bundled sample was recorded between processes of one host, which is not what anyone asks about.
     """
+    from chakrasim.replay.network import DEFAULT_NETWORK, RECORDED_NETWORK
+
     if machine is None and not trace.startswith(SAMPLE) and _has_recorded_communication(workload):
-        return "measured"
-    return "analytical"
+        return RECORDED_NETWORK
+    return DEFAULT_NETWORK
 
 
 def _has_recorded_communication(workload: Workload) -> bool:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 def is_what_if(result: Result, is_changed: bool) -> bool:
     """Whether this is another replay than that of the trace as it was recorded."""
+    from chakrasim.replay.network import network_model
+
     has_messages = any(graph.is_communication.any() for graph in result.workload.graphs.values())
-    as_recorded = result.compute == "measured" and (result.network == "measured" or not has_messages)
+    keeps_messages = network_model(result.network).splits_recording or not has_messages
+    as_recorded = result.compute == "measured" and keeps_messages
     return is_changed or not as_recorded
 
 

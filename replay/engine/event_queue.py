@@ -1,4 +1,4 @@
-"""A queue of events for what happens message by message."""
+"""Event queue of the networks that are simulated message by message."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Clock:
         self._timers: dict[tuple[int, int], deque[Event]] = {}
         self._rest: deque[Event] = deque()
         self._fresh: list[Event] = []
-        """Of the rest what the running event has added."""
+        """Events appended by the event being executed."""
         self._running: tuple[int, int] | None = None
-        """Rank and time of the timers that are being run."""
+        """Rank and time of the timers that are being executed."""
 
     def at(self, time_ps: int, event: Event, order: tuple[int, ...] = ()) -> None:
         """Run `event` then. Within a tick, lower `order` goes first, then what was scheduled first.

@@ -111,17 +111,24 @@ def require_compatible(
         raise click.UsageError("--groups and --astra-groups both name process groups; give one of them")
     if astra_backend is not None and models.network is not None:
         raise click.UsageError("--network and --astra-backend both choose the network; give one of them")
-    if models.network == "recorded" and edits.changes_communication:
-        raise click.UsageError(
-            "--network recorded takes what was recorded, which --comm-size, --comm-group and --widen change"
-        )
+    if models.network is not None and edits.changes_communication:
+        from chakrasim.replay.network import network_model
+
+        if not network_model(models.network).waits:
+            raise click.UsageError(
+                f"--network {models.network} takes what was recorded, which --comm-size, --comm-group and "
+                "--widen change"
+            )
 
 
 def require_no_recording(trace: str | None, models: Models) -> None:
     """Raise UsageError for a trace beside a --model, and for recorded times that a model hasn't."""
     if trace is not None:
         raise click.UsageError(f"{trace} is a trace, and --model makes one; give one of them")
-    if models.compute == "measured" or models.network in ("measured", "recorded"):
+    from chakrasim.replay.network import network_model
+
+    is_recorded = models.network is not None and network_model(models.network).needs_recording
+    if models.compute == "measured" or is_recorded:
         option = "--compute measured" if models.compute == "measured" else f"--network {models.network}"
         raise click.UsageError(f"nothing was recorded of a --model: {option} has no times to take")
 
