@@ -35,7 +35,7 @@ class _Side:
     waiting: deque[tuple[int, Event]] = field(default_factory=deque)
     """Moves that start here: bytes, and what to do at the other end."""
     underway: deque[Event] = field(default_factory=deque)
-    """What to do with moves that are to land here: in the order in which they left, whenever one lands."""
+    """Actions for moves that are to land here: in the order in which they left, whenever one lands."""
     finished_ps: int = 0
     """When it last ended a send or a receive."""
     in_a_row: int = 0
