@@ -1,4 +1,8 @@
-"""What collectives cost: algorithms, and how a group lies on the machine's dimensions."""
+"""Collectives: algorithms, placement of groups on the machine, cost, and execution.
+
+Touch it to change how long a collective takes. It knows machines and transports, and neither graphs nor
+nodes.
+"""
 
 from __future__ import annotations
 

@@ -58,20 +58,29 @@ def place(machine: Machine, ranks: tuple[int, ...]) -> Hashable:
     return lies if machine.nccl is None else (lies, found.shape)
 
 
-def check_runs(machine: Machine, layout: Layout, kind: CommKind) -> None:
-    """Refuse algorithms that can't carry out a collective on a layout. Raises ConfigError."""
-    scheduling = machine.system
+def check_runs(layout: Layout, kind: CommKind) -> tuple[str, ...]:
+    """Refuse algorithms that can't carry out a collective on a layout. Raises ConfigError.
+
+    Returns notes where the machine's rules do something else instead, as ASTRA-sim does.
+    """
+    machine, notes = layout.machine, []
     for index, (name, n) in enumerate(zip(layout.algorithms, layout.sizes, strict=True)):
-        for run in phase_kinds(scheduling, kind, index, len(layout.dims)):
-            why = algorithm(name).refusal(run, n)
-            if why is not None:
+        found = algorithm(name)
+        for run in _phase_kinds(machine.system, kind, index, len(layout.dims)):
+            why = found.refusal(run, n)
+            if why is None:
+                continue
+            is_odd = run in found.any_size_in_astra_sim or (found.is_tree and not n & (n - 1))
+            if not (machine.system.rules.runs_odd_algorithms and is_odd):
                 raise ConfigError(
                     f"machine {machine.name!r} ({machine.source}): {why}; choose another algorithm for that "
                     "dimension"
                 )
+            notes.append(f"{why}: what ASTRA-sim does instead is costed, which is no {run.label}")
+    return tuple(notes)
 
 
-def phase_kinds(scheduling: Scheduling, kind: CommKind, index: int, dimensions: int) -> tuple[CommKind, ...]:
+def _phase_kinds(scheduling: Scheduling, kind: CommKind, index: int, dimensions: int) -> tuple[CommKind, ...]:
     """Collectives that one collective consists of on one of its dimensions."""
     is_themis = scheduling.dimension_order == "themis" and dimensions > 1
     is_inner = index < dimensions - 1 or is_themis
@@ -85,7 +94,7 @@ def _layout(machine: Machine, kind: CommKind, ranks: tuple[int, ...]) -> Layout:
     if machine.system.rules.runs(kind):
         layout = lay_out(machine, kind, ranks)
         assert layout is not None
-        check_runs(machine, layout, kind)
+        check_runs(layout, kind)
         return layout
     stated = machine.algorithms[kind]
     names = tuple("direct" if algorithm(name).is_windowed else "ring" for name in stated)
@@ -131,7 +140,7 @@ class Term:
     load: int
     """Messages that share the busiest link."""
     part: Fraction
-    """Of the collective's size, what a message carries, on average."""
+    """Average share of the collective's size that a message carries."""
 
     def takes_ps(self, size_bytes: float) -> float:
         """Time of these steps, one after the other."""

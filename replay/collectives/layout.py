@@ -22,7 +22,7 @@ class Line:
     machine: Machine
     ranks: tuple[int, ...]
     is_flat: bool
-    """Not along one dimension: messages are priced rank by rank."""
+    """It runs along no single dimension: each message has the cost of its two ranks."""
 
     def __len__(self) -> int:
         return len(self.ranks)
@@ -39,13 +39,13 @@ class Line:
 
     @cached_property
     def dimension(self) -> int:
-        """The one that the line runs along; of a flat one, the first in which its members differ."""
+        """Dimension that the line runs along; for a flat one, the first in which its members differ."""
         ends = [np.unique(column) for column in coordinates(self.machine, self.members)]
         return next((index for index, places in enumerate(ends) if len(places) > 1), 0)
 
     @cached_property
     def likeness(self) -> object:
-        """Equal for lines whose members are equally far from each other."""
+        """Key that is equal for lines whose members are equally far from each other."""
         is_whole = len(self) == self.machine.dimensions[self.dimension].size
         return self.dimension if is_whole and not self.is_flat else self
 
@@ -104,7 +104,7 @@ class Layout:
     dims: tuple[int, ...]
     """Dimensions that the group spans, ascending; whose queues its phases use."""
     algorithms: tuple[str, ...]
-    """One for each of `dims`."""
+    """Name of the algorithm on each of `dims`."""
     is_flat: bool = False
     is_subgroup: bool = False
     """Only a part of all ranks, laid as a ring in list order."""

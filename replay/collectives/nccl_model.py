@@ -1,4 +1,4 @@
-"""What NCCL's collectives take: the fastest of its algorithms and protocols.
+"""Cost of NCCL's collectives: the fastest of its algorithms and protocols.
 
 As in NCCL's own tuning model (`src/graph/tuning.cc`) each algorithm with each protocol takes a fixed time and
 a time for each byte, and the fastest is run: time over size is a chain of straight lines, each flatter than
@@ -36,10 +36,10 @@ from chakrasim.traces.units import PS_PER_S
 
 BARRIER_BYTES = 4
 GATHERING = (CommKind.ALL_GATHER, CommKind.GATHER)
-"""Kinds of which a rank gives one part of n."""
+"""Collectives into which a rank puts one part of n."""
 
 Line = tuple[float, float]
-"""Picoseconds without any byte, and for each byte."""
+"""Fixed cost in picoseconds, and cost per byte."""
 
 
 def nccl_ps(machine: Machine, kind: CommKind, size_bytes: float, ranks: tuple[int, ...]) -> float:
@@ -51,7 +51,7 @@ def nccl_ps(machine: Machine, kind: CommKind, size_bytes: float, ranks: tuple[in
 
 
 def fastest(lines: tuple[Line, ...], size_bytes: float) -> float:
-    """The least of some lines at a size."""
+    """Cost of the fastest line at a size."""
     return min(fixed_ps + size_bytes * per_byte_ps for fixed_ps, per_byte_ps in lines)
 
 
@@ -62,7 +62,7 @@ def _lines(machine: Machine, kind: CommKind, of: Shape) -> tuple[Line, ...]:
 
 
 def lines(machine: Machine, kind: CommKind, of: Shape) -> tuple[Line, ...]:
-    """What each algorithm and protocol takes, over the bytes that a rank gives."""
+    """Cost of each algorithm and protocol as a line over the bytes that a rank puts in."""
     if kind == CommKind.BARRIER:
         few = fastest(lines(machine, CommKind.ALL_REDUCE, of), BARRIER_BYTES)
         return ((few, 0.0),)
@@ -78,13 +78,13 @@ def lines(machine: Machine, kind: CommKind, of: Shape) -> tuple[Line, ...]:
 
 
 def calibrated(machine: Machine) -> Calibration:
-    """What NCCL reaches of the machine, which states it."""
+    """NCCL parameters of a machine that has them."""
     assert machine.nccl is not None, f"{machine.name} has no nccl block"
     return machine.nccl
 
 
 def bus_Bps(machine: Machine, of: Shape, protocol: str) -> float:
-    """Bytes a second that pass each member's place in a ring."""
+    """Bandwidth of a ring at each of its members, bytes a second."""
     most = inf
     for index, (dimension, links) in enumerate(
         zip(machine.dimensions, calibrated(machine).links, strict=True)
@@ -135,7 +135,7 @@ def _once_around(machine: Machine, kind: CommKind, of: Shape, protocol: str) -> 
 
 
 def _exchange(machine: Machine, of: Shape) -> Line:
-    """One part of n to or from every other member, all at once."""
+    """Cost line of an exchange: one part of n to or from every other member, all at once."""
     calibration = calibrated(machine)
 
     passed = []

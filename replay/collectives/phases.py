@@ -1,4 +1,4 @@
-"""What happens to a collective: its chunks, and the phases that each passes."""
+"""Phases of a collective: one collective on one dimension after the other."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Phase(NamedTuple):
     """One collective on one dimension."""
 
     at: int
-    """Of the dimension among those that the group spans."""
+    """Index of the dimension among those that the group spans."""
     kind: CommKind
     size_bytes: int
-    """What each member puts in."""
+    """Bytes that each member puts in."""
     is_return: bool = False
-    """On the way back from the outermost dimension of an all-reduce."""
+    """It belongs to the way back from the outermost dimension of an all-reduce."""
 
 
 def phases(

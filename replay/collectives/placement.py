@@ -16,6 +16,7 @@ import numpy as np
 
 from chakrasim.replay.collectives.algorithms.steps import Messages, Shift, everyone
 from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.machine.rules import Rules
 from chakrasim.replay.transport.uncontended import coordinates, way
 from chakrasim.traces.graph import Ints
 
@@ -27,7 +28,7 @@ class Span:
     dimension: Dimension
     n: int
     places: tuple[int, ...] = ()
-    """Where they are, the first at 0; empty if the group looks the same from each of them."""
+    """Places of the members, the first at 0; empty if the group looks the same from each of them."""
 
     def slowest(self, sent: Sequence[Messages], *, is_rooted: bool) -> tuple[int, float]:
         """Latency in ps and bandwidth in bytes a second for the slowest of some messages."""
@@ -64,23 +65,25 @@ class FlatSpan:
     dimensions: tuple[Dimension, ...]
     ranks: tuple[int, ...]
     """In order of the line, all moved alike so that the first is at the origin."""
+    rules: Rules
+    """By which messages pay for the dimensions that they pass."""
     machine: Machine = field(compare=False)
-    """One with these dimensions, for the rules by which messages pay."""
+    """A machine with these dimensions and rules."""
 
     @property
     def n(self) -> int:
-        """Members."""
+        """Number of members."""
         return len(self.ranks)
 
     def slowest(self, sent: Sequence[Messages], *, is_rooted: bool) -> tuple[int, float]:
         """The longest latency in ps and the least bandwidth in bytes a second of some messages."""
         members = np.array(self.ranks, dtype=np.int64)
-        longest_ps, least_Bps = 0, np.inf
+        max_ps, min_Bps = 0, np.inf
         for sources, destinations in placed(sent, self.n, is_rooted=is_rooted, is_symmetric=False):
             latencies_ps, bandwidths_Bps = way(self.machine, members[sources], members[destinations])
-            longest_ps = max(longest_ps, int(latencies_ps.max()))
-            least_Bps = min(least_Bps, float(bandwidths_Bps.min()))
-        return longest_ps, least_Bps
+            max_ps = max(max_ps, int(latencies_ps.max()))
+            min_Bps = min(min_Bps, float(bandwidths_Bps.min()))
+        return max_ps, min_Bps
 
     def load(self, sent: Sequence[Messages], *, is_rooted: bool) -> int:
         """Messages of the busiest member, which has one link for all that it sends and one for the rest."""
@@ -133,7 +136,7 @@ class Placement:
 
     dimensions: tuple[Dimension, ...]
     ranks: tuple[int, ...]
-    """Ascending."""
+    """Members, ascending."""
 
     @cached_property
     def _coordinates(self) -> list[Ints]:
@@ -146,7 +149,7 @@ class Placement:
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """For each dimension how many those are."""
+        """Number of distinct places along each dimension."""
         return tuple(len(places) for places in self.distinct)
 
     @property
@@ -209,4 +212,4 @@ def flat_span(machine: Machine, ranks: tuple[int, ...]) -> FlatSpan:
             column = (column - column[0]) % dimension.wiring.size
         moved += column * stride
         stride *= dimension.wiring.size
-    return FlatSpan(machine.dimensions, tuple(moved.tolist()), machine)
+    return FlatSpan(machine.dimensions, tuple(moved.tolist()), machine.system.rules, machine)

@@ -1,4 +1,4 @@
-"""In which order each chunk of a collective visits the dimensions, so that all of them are busy.
+"""Themis: an order of dimensions for each chunk of a collective, so that all dimensions are busy.
 
 S. Rashidi et al., "Themis: A Network Bandwidth-Aware Collective Scheduling Policy for Distributed Training of
 DL Models", ISCA 2022, with the details of ASTRA-sim 1.0 (tag `tutorial-asplos2023`): dimensions keep their
@@ -20,7 +20,7 @@ GAP_DENOMINATOR = 16
 
 @dataclass
 class _Load:
-    """What has been planned for a dimension, in MiB at dimension 0's bandwidth."""
+    """Planned load of a dimension, in MiB at dimension 0's bandwidth."""
 
     dimension: int
     load: float = 0.0
@@ -51,7 +51,7 @@ class Themis:
         assert len(sizes) == len(bandwidths_Bps)
         self.sizes = tuple(sizes)
         self.speeds = tuple(bandwidth / bandwidths_Bps[0] for bandwidth in bandwidths_Bps)
-        """Of each dimension, relative to dimension 0."""
+        """Bandwidth of each dimension relative to dimension 0's."""
         self.gap_denominator = gap_denominator
         self.reset()
 

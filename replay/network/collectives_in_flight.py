@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.custom import custom_tasks
-from chakrasim.replay.collectives.cost import collective_ps, phase_kinds
+from chakrasim.replay.collectives.cost import check_runs, collective_ps
 from chakrasim.replay.collectives.execution.bus import BusEndpoint
 from chakrasim.replay.collectives.execution.endpoint import PlainEndpoint
-from chakrasim.replay.collectives.execution.phase_executor import Played, Players
+from chakrasim.replay.collectives.execution.phase_executor import Players, SimulatedPhase
 from chakrasim.replay.collectives.execution.scheduler import Collective, Scheduler
 from chakrasim.replay.collectives.execution.task_graph import TaskRun
 from chakrasim.replay.collectives.layout import Layout, lay_out
@@ -54,7 +53,7 @@ class CollectivesInFlight:
             endpoint=BusEndpoint(clock, self.scheduling.bus) if self.scheduling.bus else None,
         )
         self._scheduler = Scheduler(machine, clock, players)
-        self._custom: dict[int, Played] = {}
+        self._custom: dict[int, SimulatedPhase] = {}
         self._layouts: dict[tuple[CommKind, int, int], Layout | None] = {}
         self._as_a_whole: dict[int, _AsAWhole] = {}
 
@@ -98,7 +97,7 @@ class CollectivesInFlight:
         if flight is None:
             kind, size_bytes = CommKind(matching.kind[number]), max(0, int(matching.size_bytes[number]))
             tasks = custom_tasks(self.machine, path, kind, len(ranks), size_bytes)
-            flight = self._custom[number] = Played(
+            flight = self._custom[number] = SimulatedPhase(
                 lambda clock, mailbox, done: TaskRun(
                     clock, tasks, ranks, PlainEndpoint(clock), mailbox, done
                 ),
@@ -137,27 +136,11 @@ class CollectivesInFlight:
             )
         layout = lay_out(machine, kind, ranks, involved)
         if layout is not None:
-            for index, (name, n) in enumerate(zip(layout.algorithms, layout.sizes, strict=True)):
-                for phase in phase_kinds(self.scheduling, kind, index, len(layout.dims)):
-                    self._check(name, phase, n)
+            for note in check_runs(layout, kind):
+                self._note(note)
         elif len(ranks) > 1:
             self._note(f"{kind.label} of {len(ranks)} ranks: no dimension is involved, and it takes no time")
         return layout
-
-    def _check(self, name: str, kind: CommKind, n: int) -> None:
-        """Refuse a phase that an algorithm can't run; where ASTRA-sim does something else instead, say so."""
-        found = algorithm(name)
-        why = found.refusal(kind, n)
-        if why is None:
-            return
-        is_odd = kind in found.any_size_in_astra_sim or (found.is_tree and not n & (n - 1))
-        if not (self.scheduling.rules.runs_odd_algorithms and is_odd):
-            machine = self.machine
-            raise ConfigError(
-                f"machine {machine.name!r} ({machine.source}): {why}; choose another algorithm for that "
-                "dimension"
-            )
-        self._note(f"{why}: what ASTRA-sim does instead is costed, which is no {kind.label}")
 
     def _note(self, text: str) -> None:
         self.notes[text] = None

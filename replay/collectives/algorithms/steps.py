@@ -78,7 +78,7 @@ class Step:
 
     messages: Messages
     size_bytes: int
-    """Of each message."""
+    """Bytes of each message."""
     blocks: Callable[[int], Ints]
     """int64[messages, b]: which blocks of the buffer each message of repetition i carries."""
     reduces: bool = False

@@ -1,4 +1,4 @@
-"""What a rank does between its memory and the network before and after each message."""
+"""Endpoint operations: the work of a rank between its memory and the network for each message."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ OUTBOUND, INBOUND, SENT_BACK = 0, 1, 2
 
 
 class Operation(NamedTuple):
-    """One of them."""
+    """One operation of a rank's endpoint."""
 
     size_bytes: int
     role: int = OUTBOUND
     takes_ps: int = 0
-    """On an idle rank, its reduction included."""
+    """Duration on an idle rank, its reduction included."""
     reduces: bool = False
-    """It adds what came to what is there."""
+    """It adds the received bytes to those that are there."""
     reduction_ps: int = 0
-    """The memory traffic of that."""
+    """Duration of the memory traffic of that reduction."""
 
 
 class Endpoint(Protocol):

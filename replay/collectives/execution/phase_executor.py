@@ -27,8 +27,8 @@ class Player(Protocol):
         """A member, by its place in the line, starts; `ended` runs when it has ended."""
 
 
-class Worked:
-    """Ends follow from the starts, once all members that are replayed have started."""
+class AnalyticPhase:
+    """Analytic phase: its ends are worked out when the last replayed member has started."""
 
     def __init__(self, clock: Clock, pace: Pace, present: Sequence[int], order: tuple[int, ...] = ()) -> None:
         """With `order`, ties with other phases are broken by that instead of by the pace's own."""
@@ -52,8 +52,8 @@ class Worked:
             self.clock.at(ends_ps[place], event, order)
 
 
-class Played:
-    """Every message on its way, one by one."""
+class SimulatedPhase:
+    """Simulated phase: every message is sent on the transport."""
 
     def __init__(self, play: Play, clock: Clock, mailbox: Mailbox, present: Sequence[int], n: int) -> None:
         self.ended: dict[int, Event] = {}
@@ -75,13 +75,13 @@ class Played:
 
 
 class How(NamedTuple):
-    """What a phase does on its line."""
+    """Description of a phase: an algorithm, a collective and its size."""
 
     name: str
-    """Of the algorithm."""
+    """Name of the algorithm."""
     kind: CommKind
     size_bytes: int
-    """What each member puts in."""
+    """Bytes that each member puts in."""
     is_subgroup: bool = False
     """The line is a ring of some ranks in list order."""
     clockwise: bool = True
@@ -110,12 +110,12 @@ class Players:
             # A ring of some ranks doesn't go over the bus.
             play = self._play(line, how, None if how.is_subgroup else self.endpoint)
             mailbox = Mailbox(self.clock, self.transmit, rendezvous=self.scheduling.rendezvous)
-            return Played(play, self.clock, mailbox, present, len(line))
+            return SimulatedPhase(play, self.clock, mailbox, present, len(line))
         key = line.likeness, how
         if key not in self._paces:
             self._paces[key] = self._pace(line, how)
         order = (line.dimension,) if self.scheduling.rules.ties_by_dimension else ()
-        return Worked(self.clock, self._paces[key], present, order)
+        return AnalyticPhase(self.clock, self._paces[key], present, order)
 
     def _pace(self, line: Line, how: How) -> Pace:
         together = self.scheduling.rules.members_end_together

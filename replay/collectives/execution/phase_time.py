@@ -1,4 +1,4 @@
-"""When members end a phase, from when they start it, on a network in which messages don't meet.
+"""Phase times on an idle network: the end of each member from the starts of all.
 
 Nothing else decides it, so it is worked out once, when the last member has started, and kept for starts that
 are the same but for a shift. Members that start together and lie alike take a closed form.
@@ -23,7 +23,7 @@ from chakrasim.traces.graph import CommKind, Ints
 from chakrasim.traces.units import whole_ps_of
 
 KEPT_STARTS = 1024
-"""Different starts of one phase whose ends are kept."""
+"""Maximum number of combinations of starts whose ends are kept, for each phase: some megabytes at most."""
 
 
 Order = tuple[int, ...]
@@ -52,7 +52,7 @@ class Pace:
         self._kept: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def order(self, place: int) -> Order:
-        """What breaks ties for a member."""
+        """Tie-breaking key of a member."""
         return self.orders[place % len(self.orders)]
 
     def ends(self, starts_ps: list[int]) -> tuple[int, ...]:
@@ -98,7 +98,7 @@ class Pace:
 
 
 class TokenPace(Pace):
-    """Of a windowed algorithm."""
+    """Phase times of an algorithm whose members all do the same."""
 
     def __init__(self, line: Line, program: Program, *, together: bool = False) -> None:
         self.program, self.line = program, line
@@ -128,7 +128,7 @@ class TokenPace(Pace):
         return self.played(play, starts_ps, self.loads[0])
 
     def _loads(self) -> list[int]:
-        """By step: how many of the messages that are under way with its own share a link with them."""
+        """Messages that share the busiest link in each step."""
         program, line = self.program, self.line
         if program.window == 1:
             return [line.load(step.sources, step.destinations) for step in program.steps]
@@ -205,7 +205,7 @@ class TokenPace(Pace):
 
 
 class TaskPace(Pace):
-    """Of an algorithm whose members do different things."""
+    """Phase times of a tree."""
 
     def __init__(
         self, line: Line, play: Play, tasks: Sequence[Sequence[Task]], *, together: bool = False
@@ -228,7 +228,7 @@ class TaskPace(Pace):
 
 
 class StepPace(Pace):
-    """Of an algorithm whose members do different things, step by step; they end together.
+    """Phase times of an algorithm whose members do different things, step by step; they end together.
 
     As `step_tasks` says it: a member sends when what came before is done and its earlier messages have
     landed.

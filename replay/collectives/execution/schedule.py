@@ -1,4 +1,4 @@
-"""What one member does in one phase: messages in order, and what each costs it beside the network."""
+"""Schedule of one member in one phase: its messages in order, and the cost of each beside the network."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Program:
     reduces: Ints
     """int64[messages + window]: 1 for each token whose operation includes a reduction."""
     reductions_ps: Ints
-    """int64[messages + window]: what those take, 0 for the others."""
+    """int64[messages + window]: duration of the reduction, 0 for tokens without one."""
     operations_ps: Ints
-    """int64[messages + window]: what each token's operation takes, its reduction included."""
+    """int64[messages + window]: duration of each token's operation, its reduction included."""
     cycle: int
     """Tokens after which the roles of tokens on a shared bus repeat."""
 
@@ -48,7 +48,7 @@ class Program:
 
     @cached_property
     def operations(self) -> list[Operation]:
-        """By token: what is to be done before the message that it is to send."""
+        """Operation of each token, which comes before the message that it is to send."""
         found = []
         columns = self.token_bytes, self.reduces, self.reductions_ps, self.operations_ps
         for token, (size, reduces, reduction_ps, takes_ps) in enumerate(
@@ -63,12 +63,12 @@ class Program:
 
     @cached_property
     def destinations(self) -> list[list[int]]:
-        """By message and place: where it goes."""
+        """Destination by message and place."""
         return self._peers(to_destination=True)
 
     @cached_property
     def sources(self) -> list[list[int]]:
-        """By message and place: whose message is expected in return."""
+        """Sender of the message that is expected in return, by message and place."""
         return self._peers(to_destination=False)
 
     def _peers(self, *, to_destination: bool) -> list[list[int]]:
@@ -141,7 +141,7 @@ def make_program(
 
 
 def endpoint_ps(machine: Machine, *, is_subgroup: bool) -> int:
-    """What a member needs before a message."""
+    """Delay of a member's endpoint before a message."""
     in_subgroup_ps = machine.system.rules.subgroup_endpoint_ps
     if is_subgroup and in_subgroup_ps is not None:
         return in_subgroup_ps
@@ -149,7 +149,7 @@ def endpoint_ps(machine: Machine, *, is_subgroup: bool) -> int:
 
 
 def reduction_ps(machine: Machine, size_bytes: int) -> int:
-    """Two reads and a write of so many bytes, each in whole cycles."""
+    """Duration of a reduction: two reads and a write of so many bytes, each in whole cycles."""
     return int(reductions(machine, np.array([size_bytes]))[0])
 
 

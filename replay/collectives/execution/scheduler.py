@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
 
 UNLIMITED = 2**62
-"""Chunks at once on a machine that schedules nothing."""
+"""Active chunks of a machine without a scheduling block."""
 
 QueueName = tuple[int, int, int]
 """Rank, dimension, number of the queue."""
@@ -37,7 +37,7 @@ class Collective:
 
     kind: CommKind
     size_bytes: int
-    """What a member puts in."""
+    """Bytes that a member puts in."""
     ranks: tuple[int, ...]
     present: Collection[int]
     """Members that are replayed. The others come with the last of these."""
@@ -48,7 +48,7 @@ class Collective:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where one rank's chunk stands during one phase."""
+    """Queue and direction of one rank's chunk in one phase."""
 
     queue: QueueName
     clockwise: bool

@@ -1,4 +1,4 @@
-"""Playing an algorithm that is a graph of tasks: the double binary tree, and graphs that users bring."""
+"""Execution of algorithms as graphs of tasks: trees, rooted collectives, and graphs that users bring."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Task:
     size_bytes: int = 0
     tag: int = 0
     duration_ps: int = 0
-    """Of passing time."""
+    """Duration of a task that lets time pass."""
     operation: Operation | None = None
     step: int = -1
-    """Of operations of which the last to begin sends out again what the step adds up to: which step."""
+    """For receives of a fan-in: the step whose last operation to begin sends its sum on; -1 otherwise."""
     is_awaited: bool = True
     """A send is done when its message has landed; otherwise as soon as it is under way."""
 

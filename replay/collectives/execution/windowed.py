@@ -1,4 +1,4 @@
-"""Playing a windowed algorithm message by message; see `program.py` for the rules of its tokens."""
+"""Execution of a windowed algorithm message by message; `schedule.py` has the rules of its tokens."""
 
 from __future__ import annotations
 

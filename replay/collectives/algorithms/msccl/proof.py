@@ -22,7 +22,7 @@ from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 
 Value = tuple[int, int] | str
-"""What a chunk holds: a place in the input, and bit g for gpu g's share of the sum; or what went wrong."""
+"""Contents of a chunk: a place in the input, and bit g for gpu g's share of the sum; or what went wrong."""
 
 Block = tuple[int, int]
 """Gpu, and position of a thread block on it."""
@@ -31,7 +31,7 @@ Connection = tuple[int, int, int]
 """Sender, receiver, channel."""
 
 Past = dict[Block, int]
-"""How many steps of each thread block are known to be over."""
+"""Number of steps of each thread block that are known to be over."""
 
 
 class _Message(NamedTuple):
@@ -86,7 +86,7 @@ class _Replay:
             if step.after is not None
         }
         self.past_at: dict[tuple[int, int, int], Past] = {}
-        """What is known at the end of steps that others depend on."""
+        """Knowledge at the end of steps that others depend on."""
 
     def fail(self, message: str) -> ConfigError:
         return ConfigError(f"{self.algorithm.source}: {message}")
@@ -124,7 +124,7 @@ class _Replay:
         return own.from_, block[0], own.channel
 
     def _awaited(self, block: Block, step: MscclStep) -> object | None:
-        """What a thread block's next step can't do without and hasn't got."""
+        """Unmet need of a thread block's next step."""
         if step.after is not None and self.done[block[0], step.after[0]] <= step.after[1]:
             return block[0], *step.after, "step"
         if step.type.receives and not self.mail[self._incoming(block)]:
@@ -180,7 +180,7 @@ class _Replay:
         return self.cells[key]
 
     def _first(self, gpu: int, buffer: str, index: int) -> Value:
-        """What a chunk holds before the first step."""
+        """Contents of a chunk before the first step."""
         if buffer == INPUT:
             return index, 1 << gpu
         if self.in_place and buffer == OUTPUT and index // self.share == gpu:  # of an all-gather
@@ -215,7 +215,7 @@ class _Replay:
             )
 
     def _deadlock(self) -> str:
-        """Why the steps that are left can't be done."""
+        """Explanation why the steps that are left can't be done."""
         waits_for: dict[Block, Block] = {}
         senders = {
             (gpu, own.to, own.channel): (gpu, position)

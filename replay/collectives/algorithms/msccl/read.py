@@ -43,10 +43,10 @@ COLLECTIVES = {
     "reduce": CommKind.REDUCE,
 }
 BUFFERS = (INPUT, OUTPUT, SCRATCH)
-MOST = 2**20
-"""Of chunks in a buffer, and of any other number in a file."""
-MOST_OUTPUTS = 2**21
-"""Chunks of all outputs together, each of which the proof looks at."""
+MAX_NUMBER = 2**20
+"""Maximum of chunks in a buffer, and of any other number in a file."""
+MAX_OUTPUTS = 2**21
+"""Maximum of chunks of all outputs together, each of which the proof looks at."""
 KEPT_FILES = 32
 
 
@@ -124,7 +124,7 @@ class _Element:
             self.fail(f"has {key}={value!r}; {hint}expected one of {', '.join(known)}")
         return value
 
-    def whole(self, key: str, least: int, most: int = MOST) -> int:
+    def whole(self, key: str, least: int, most: int = MAX_NUMBER) -> int:
         """A whole number."""
         value = self.text(key).strip()
         digits = value.removeprefix("-")
@@ -144,9 +144,9 @@ def _algorithm(root: _Element) -> MscclAlgorithm:
     kind = COLLECTIVES[root.text("coll", COLLECTIVES)]
     gpus, chunks = root.whole("ngpus", 1), root.whole("nchunksperloop", 1)
     channels = root.whole("nchannels", 1)
-    if gpus * chunks > MOST_OUTPUTS:
+    if gpus * chunks > MAX_OUTPUTS:
         root.fail(
-            f"has ngpus={gpus} and nchunksperloop={chunks}; expected a product of at most {MOST_OUTPUTS:,}"
+            f"has ngpus={gpus} and nchunksperloop={chunks}; expected a product of at most {MAX_OUTPUTS:,}"
         )
     is_shared = kind in (CommKind.ALL_GATHER, CommKind.REDUCE_SCATTER, CommKind.ALL_TO_ALL)
     if is_shared and chunks % gpus:
@@ -192,7 +192,7 @@ class _GpuReader:
                     step.fail(f"has s={step.text('s')!r}; expected {place}, steps in order from 0 on")
 
     def blocks(self) -> tuple[MscclBlock, ...]:
-        """Of one gpu. No two may use one connection to the same end."""
+        """Thread blocks of one gpu. No two may use one connection to the same end."""
         blocks: list[MscclBlock] = []
         users: dict[tuple[str, int, int], int] = {}
         for element, steps in self.elements:
@@ -330,7 +330,7 @@ def _step_tasks(
     *,
     is_fresh: bool,
 ) -> list[Task]:
-    """What a step is made of, one after the other. `is_fresh`: its thread block sent and received nothing."""
+    """Tasks of one step, one after the other. `is_fresh`: its thread block sent and received nothing."""
     size, does = step.count * chunk_bytes, step.type
     tasks = []
     reduction = reduction_ps(size) if does.reduces else 0

@@ -1,4 +1,4 @@
-"""What an MSCCL algorithm says: thread blocks of gpus, each with steps one after the other."""
+"""MSCCL algorithms: thread blocks of gpus, each with steps one after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INPUT, OUTPUT, SCRATCH = "i", "o", "s"
 
 
 class StepType(NamedTuple):
-    """What a step of a type does, in this order of its words."""
+    """Actions of a step type, in the order in which they happen."""
 
     receives: bool = False
     reads: bool = False
@@ -23,7 +23,7 @@ class StepType(NamedTuple):
 
     @property
     def is_local(self) -> bool:
-        """Nothing comes or goes."""
+        """The step sends and receives nothing."""
         return not self.receives and not self.sends
 
 
@@ -38,7 +38,7 @@ TYPES = {
     "cpy": StepType(reads=True, writes=True),
     "nop": StepType(),
 }
-"""By the word in the file: send, receive, receive-copy-send, receive-reduce-send, and so on."""
+"""Step types by the word in the file: send, receive, receive-copy-send, receive-reduce-send, and so on."""
 
 
 class Chunks(NamedTuple):
@@ -63,7 +63,7 @@ class MscclStep:
 
     @property
     def type(self) -> StepType:
-        """What it does."""
+        """Actions of the step."""
         return TYPES[self.name]
 
 
@@ -89,11 +89,11 @@ class MscclAlgorithm:
     kind: CommKind
     gpus: int
     chunks: int
-    """Into how many the largest buffer is divided: a member's output of an all-gather, else its input."""
+    """Number of chunks in the largest buffer: a member's output of an all-gather, else its input."""
     in_place: tuple[bool, ...]
     """Ways in which the file says it can be used: with one buffer for input and output, or with two."""
     blocks: tuple[tuple[MscclBlock, ...], ...]
-    """By gpu."""
+    """Thread blocks by gpu."""
 
     def place(self, gpu: int, block: int, step: int) -> str:
         """Where a step stands, by position."""
