@@ -63,7 +63,7 @@ class ComputeContract:
         names = [self.names[0]] * (RANKS - 1) + [self.names[-1]]
         if is_reversed:
             names.reverse()
-        return Workload.from_graphs(self.graph(rank, name) for rank, name in enumerate(names))
+        return Workload.from_graphs([self.graph(rank, name) for rank, name in enumerate(names)])
 
     def test_every_node_has_a_duration_that_is_not_negative(self) -> None:
         graph = self.graph(0, self.names[0])
