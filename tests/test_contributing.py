@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md: files and lines of the example package, and the contracts that they inherit.
+"""The recipes of CONTRIBUTING.md: files and lines of the example package, and the contracts they inherit.
 
 The classes of the page's Python blocks are defined here as they stand, so that pytest runs their contracts.
 """
