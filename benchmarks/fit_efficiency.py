@@ -34,6 +34,7 @@ from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.program import lower
 from chakrasim.replay.machine.efficiency import Curve, Efficiency
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.network import network_model
 from chakrasim.replay.simulate import UNSCALED, run_program
 from chakrasim.traces.units import PS_PER_S
 
@@ -159,10 +160,10 @@ class Case:
             self.program,
             machine,
             "roofline",
-            "analytical",
+            network_model("analytical"),
             NodeDurations.of(self.program.workload, compute_model("roofline", machine), UNSCALED),
         )
-        ends_ps = run_program(self.program, machine, "analytical", costs)[1]
+        ends_ps = run_program(self.program, machine, network_model("analytical"), costs)[1]
         return float(ends_ps.max() / PS_PER_S / self.run.step_s - 1)
 
 

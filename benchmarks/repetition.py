@@ -24,6 +24,7 @@ from chakrasim.replay.engine.program import Program, lower
 from chakrasim.replay.engine.repetition.extrapolate import repetition_in
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.network import network_model
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import Ints
@@ -52,7 +53,7 @@ def fresh(program: Program, machine: Machine) -> Callable[[], State]:
         program,
         machine,
         compute,
-        "analytical",
+        network_model("analytical"),
         NodeDurations.of(program.workload, compute_model(compute, machine), Scales()),
     )
     return partial(

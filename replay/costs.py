@@ -1,126 +1,121 @@
-"""How long everything takes, on whole columns, before the loop starts."""
+"""Times of nodes, messages and collectives on whole columns, before the loop starts.
+
+The compute model has costed nodes (`compute/durations.py`), the network model prices messages and collectives
+(`network/interface.py`); this puts the two together and says what ends each node.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.replay.compute.durations import NodeDurations
-from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN, RECEIVE, SEND
-from chakrasim.replay.engine.program import Meetings, Program, is_marker
+from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN
+from chakrasim.replay.engine.program import is_marker
 from chakrasim.replay.engine.recorded_rendezvous import recorded_meetings
-from chakrasim.replay.network.event_driven import plays_messages
-from chakrasim.traces.errors import ConfigError, UnknownName
+from chakrasim.replay.network.interface import ASK_PS, asks_network
+from chakrasim.replay.network.messages import plays_messages
+from chakrasim.replay.network.traffic import Traffic
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 
 if TYPE_CHECKING:
+    from chakrasim.replay.compute.durations import NodeDurations
+    from chakrasim.replay.engine.program import Meetings, Program
     from chakrasim.replay.machine.machine import Machine
-
-NETWORKS = ("analytical", "congestion-aware", "measured", "recorded", "shared-ports")
-"""What costs collectives and messages: the machine's links without contention; those links, one message at a
-time, every message played (`network/links.py`); recorded durations; recorded durations with nobody waiting
-for anybody; or as the first, but with messages that share their ranks' ports (`network/shared_ports.py`)."""
-
-UNHEARD_PS = np.iinfo(np.int64).max
-"""Recorded duration of what has none."""
-ASK_PS = -1
-"""Cost of what the loop has to ask for."""
+    from chakrasim.replay.network.interface import NetworkModel, Priced
 
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """What the loop needs to know of time. N nodes, C collectives."""
+    """Times that the loop is given. N nodes, C collectives."""
 
     durations_ps: Ints
-    """int64[N]: of nodes that end by themselves, and of sends from start to landing."""
+    """int64[N]: of nodes that end by themselves, and of sends from start to landing; ASK_PS asks the
+    network."""
     collectives_ps: Ints
     """int64[C]: from the last arrival to the end."""
     roles: NDArray[np.int8]
-    """int8[N]: what ends each node, `program.roles` but where the network ends more, or nobody waits."""
+    """int8[N]: completion rule of each node. Overrides `program.roles` where the network completes it, or
+    where nobody waits."""
     notes: tuple[str, ...]
     lanes: Rows | None = None
     """int32[N]: instead of `program.lanes`."""
     meetings: Meetings | None = None
-    """Instead of the program's collectives and messages, and of the columns above."""
+    """Recorded collectives and messages split into waiting and transfer, instead of the columns above."""
     timers_ps: Ints | None = None
     """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
 
 
-def needs_system(machine: Machine, network: str) -> bool:
-    """Whether the loop has to ask `network/system.py`: nothing shorter tells how long things take."""
-    if network not in ("analytical", "congestion-aware"):
-        return False
-    memory = machine.remote_memory
-    shares_memory = memory is not None and memory.sharing != "per-rank"
-    return network == "congestion-aware" or machine.scheduling is not None or shares_memory
-
-
 def cost(
-    program: Program,
-    machine: Machine,
-    compute: str,
-    network: str,
-    durations: NodeDurations,
+    program: Program, machine: Machine, compute: str, network: NetworkModel, durations: NodeDurations
 ) -> Costs:
     """Cost every node and collective. All costs are rounded down to whole cycles of the machine.
 
-    `durations` are those of the nodes by the compute model.
+    `durations` are those of the nodes by the compute model of that name.
 
-    Raises UnknownName for an unknown model, ConfigError if the machine is too small for the workload.
+    Raises ConfigError if the machine is too small for the workload.
     """
-    if network not in NETWORKS:
-        raise UnknownName("network model", network, NETWORKS)
-    notes = durations.notes()
     of_ranks = [durations.by_rank[rank] for rank in program.workload.graphs]
     durations_ps = np.concatenate([one.modelled_ps for one in of_ranks])
     recorded_ps = np.concatenate([one.recorded_ps for one in of_ranks])
-    if network == "recorded":
+    if not network.waits:
         return _as_recorded(program, machine, recorded_ps)
-    if needs_system(machine, network):
-        return _asked(program, machine, compute, network, durations_ps, recorded_ps, notes)
-    pricing = _Pricing(program, machine)
-    is_measured = network == "measured"
-    has_recording = (_joined(program, "durations_ps") > 0) | (_joined(program, "starts_ps") >= 0)
-    heard_ps = np.where(has_recording & is_measured, recorded_ps, UNHEARD_PS)
-    collectives_ps = _collectives(program, pricing, heard_ps, is_measured, notes)
-    _messages(program, pricing, durations_ps, heard_ps, is_measured, notes)
-    cycle_ps = machine.cycle_ps
+    asks = asks_network(network, program.workload, machine)
+    if asks:
+        machine = machine.sized_for(program.workload.world_size)
+    notes, roles, cycle_ps = durations.notes(), program.roles.copy(), machine.cycle_ps
     durations_ps -= durations_ps % cycle_ps
-    collectives_ps -= collectives_ps % cycle_ps
-    if network == "shared-ports":
-        durations_ps[program.roles == SEND] = ASK_PS
-    lines = [f"{text} ({count:,} of them)" for text, count in notes.items()]
+    if asks:
+        _follow_rules(program, machine, compute, durations_ps, roles, recorded_ps, notes)
+        _use_remote_memory(program, machine, durations_ps)
+    traffic = Traffic.of(program, recorded_ps)
+    priced = network.price(traffic, machine)
+    notes.update(priced.notes)
+    collectives_ps = _collectives(program, machine, priced, durations_ps, roles)
+    _messages(machine, network, traffic, priced, durations_ps, roles)
+    timers_ps = None
+    if _keeps_order(machine, network) or (_is_memory(program) & (durations_ps == ASK_PS)).any():
+        # The network also keeps the time of what ends by itself: all that ends in one tick has one order.
+        timers_ps = np.where((roles == PLAIN) & (durations_ps > 0), durations_ps, -1)
+        durations_ps[timers_ps > 0] = ASK_PS
+    lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
     lines += durations.idle_scales()
     if compute == "roofline" and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
         lines.append("the roofline costs nodes of a device, of which the trace has none")
-    if restricted := program.count(_joined(program, "involved_dims") >= 0):
+    restricted = program.count(program.column("involved_dims") >= 0)
+    if restricted and machine.scheduling is None and not (priced.collective_ps == ASK_PS).any():
         lines.append(
             f"{restricted:,} collective nodes state an involved_dim, which only a machine with a scheduling "
             "uses: they run over every dimension that their group spans"
         )
-    notes_ = tuple(lines)
     meetings = None
-    if is_measured:
-        meetings = recorded_meetings(program, recorded_ps, durations_ps, collectives_ps, cycle_ps)
-    return Costs(durations_ps, collectives_ps, program.roles, notes_, meetings=meetings)
+    if network.needs_recording:
+        meetings = recorded_meetings(program, roles, recorded_ps, durations_ps, collectives_ps, cycle_ps)
+    markers = _with_markers_on_a_lane(program) if asks else None
+    if not machine.system.rules.markers_use_the_network:
+        markers = None
+    return Costs(durations_ps, collectives_ps, roles, tuple(lines), markers, meetings, timers_ps)
 
 
 def _as_recorded(program: Program, machine: Machine, recorded_ps: Ints) -> Costs:
-    """Every node takes what was recorded, but a cycle at least, and nobody waits for another rank."""
+    """Every node takes its recorded duration, but a cycle at least, and nobody waits for another rank."""
     durations_ps = np.maximum(recorded_ps - recorded_ps % machine.cycle_ps, machine.cycle_ps)
     rules = machine.system.rules
     if not rules.markers_use_the_network:
         durations_ps[is_marker(program.kinds)] = 0
+    note = "every node takes its recorded duration, and no rank waits for another"
+    memory = machine.remote_memory
+    if rules.has_all_kinds and (machine.scheduling is not None or (memory is not None and memory.is_shared)):
+        note += ": the machine's scheduling and shared memory play no part"
     return Costs(
         durations_ps,
         np.zeros(len(program.collectives), dtype=np.int64),
         np.full(len(program), PLAIN, dtype=np.int8),
-        ("every node takes its recorded duration, and no rank waits for another",),
+        (note,),
         lanes=_with_markers_on_a_lane(program) if rules.markers_use_the_network else None,
     )
 
@@ -130,177 +125,97 @@ def _with_markers_on_a_lane(program: Program) -> Rows:
     return np.where(program.kinds == NodeKind.INVALID, program.default_lane("comm"), program.lanes)
 
 
-def _asked(
+def _follow_rules(
     program: Program,
     machine: Machine,
     compute: str,
-    network: str,
     durations_ps: Ints,
+    roles: NDArray[np.int8],
     recorded_ps: Ints,
     notes: Counter[str],
-) -> Costs:
-    """What ends by itself is costed, the rest is left to `network/system.py`."""
-    sized = machine.sized_for(program.workload.world_size)
-    if sized.size != program.workload.world_size and (_joined(program, "involved_dims") >= 0).any():
-        raise ConfigError(
-            f"the trace's collectives say which dimensions take part (involved_dim), for a network of "
-            f"{program.workload.world_size} ranks; {sized.name} has {sized.size}"
-        )
-    rules = sized.system.rules
-    cycle_ps, kinds, roles = sized.cycle_ps, program.kinds, program.roles.copy()
-    durations_ps -= durations_ps % cycle_ps
-    is_memory = (kinds == NodeKind.MEM_LOAD) | (kinds == NodeKind.MEM_STORE)
+) -> None:
+    """Durations of nodes that the machine's rules decide otherwise; changes the columns."""
+    rules, cycle_ps, kinds = machine.system.rules, machine.cycle_ps, program.kinds
     if rules.min_compute_is_a_cycle:
         is_replayed = kinds == NodeKind.COMP
         if compute != "measured":
             is_replayed &= program.is_cpu
         durations_ps[is_replayed] = np.maximum(durations_ps[is_replayed], cycle_ps)
     if rules.broadcasts_are_recorded:
-        is_broadcast = (kinds == NodeKind.COLL) & (_joined(program, "comm_kinds") == CommKind.BROADCAST)
+        is_broadcast = (kinds == NodeKind.COLL) & (program.column("comm_kinds") == CommKind.BROADCAST)
         roles[is_broadcast] = PLAIN
         durations_ps[is_broadcast] = np.maximum(recorded_ps - recorded_ps % cycle_ps, cycle_ps)[is_broadcast]
         notes["broadcasts take their recorded duration, as in ASTRA-sim"] += program.count(is_broadcast)
+
+
+def _is_memory(program: Program) -> NDArray[np.bool_]:
+    """bool[N]: memory nodes."""
+    return np.isin(program.kinds, (NodeKind.MEM_LOAD, NodeKind.MEM_STORE))
+
+
+def _use_remote_memory(program: Program, machine: Machine, durations_ps: Ints) -> None:
+    """Times of memory nodes by the machine's remote memory; those that share a link ask for it."""
+    is_memory, rules, memory = _is_memory(program), machine.system.rules, machine.remote_memory
+    sizes_bytes = program.column("tensor_bytes")
     if not rules.memory_is_remote:
-        is_memory &= (_joined(program, "durations_ps") == 0) & (_joined(program, "tensor_bytes") > 0)
-    if (memory := sized.remote_memory) is not None:
-        sizes = _joined(program, "tensor_bytes")
+        is_memory &= (program.column("durations_ps") == 0) & (sizes_bytes > 0)
+    if memory is not None:
         for node in np.flatnonzero(is_memory):
-            durations_ps[node] = memory.access_ps(max(int(sizes[node]), 0), cycle_ps)
-        if memory.sharing != "per-rank":
+            durations_ps[node] = memory.access_ps(max(int(sizes_bytes[node]), 0), machine.cycle_ps)
+        if memory.is_shared:
             durations_ps[is_memory] = ASK_PS
     elif rules.memory_is_remote and is_memory.any():
         rank, row = program.locate(int(np.flatnonzero(is_memory)[0]))
         raise ConfigError(
             f"rank {rank} node {program.workload.graphs[rank].ids[row]} uses remote memory; "
-            f"{sized.name} has none"
+            f"{machine.name} has none"
         )
-    is_member = roles == COLLECTIVE
-    roles[is_member] = PLAIN
-    durations_ps[is_member] = ASK_PS
-    timers_ps = None
-    is_send, is_receive = kinds == NodeKind.SEND, program.roles == RECEIVE
-    plays = plays_messages(sized, shares_links=network == "congestion-aware")
-    if plays:
-        roles[is_send | is_receive] = PLAIN
-        durations_ps[is_send | is_receive] = ASK_PS
-    if plays or (durations_ps[is_memory] == ASK_PS).any():
-        # The network also keeps the time of what ends by itself: all that ends in one tick has one order.
-        timers_ps = durations_ps.copy()
-        durations_ps[timers_ps > 0] = ASK_PS
-    if not plays:
-        pricing = _Pricing(program, sized)
-        _messages(program, pricing, durations_ps, np.full(len(program), UNHEARD_PS), False, notes)
-    lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
-    collectives_ps = np.zeros(len(program.collectives), dtype=np.int64)
-    return Costs(
-        durations_ps,
-        collectives_ps,
-        roles,
-        tuple(lines),
-        lanes=_with_markers_on_a_lane(program) if rules.markers_use_the_network else None,
-        timers_ps=timers_ps,
-    )
-
-
-def _joined(program: Program, column: str) -> Ints:
-    """A column of all ranks' graphs, one after the other."""
-    columns = [getattr(graph, column) for graph in program.workload.graphs.values()]
-    return np.concatenate(columns).astype(np.int64)
-
-
-class _Pricing:
-    """The machine's analytical costs; its size is checked only when one is asked for."""
-
-    def __init__(self, program: Program, machine: Machine) -> None:
-        self.workload = program.workload
-        self.unsized = machine
-        self.program = program
-
-    @cached_property
-    def machine(self) -> Machine:
-        return self.unsized.sized_for(self.workload.world_size)
-
-    def collectives_ps(self, chosen: Ints) -> Ints:
-        """Costs of these collectives; each distinct one is priced once."""
-        from chakrasim.replay.collectives import collective_ps
-
-        matching = self.program.collectives
-        keys = np.stack([matching.kind, matching.size_bytes, matching.group, matching.root], axis=1)[chosen]
-        distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
-        costs = [
-            collective_ps(self.machine, CommKind(kind), max(size, 0), self.workload.groups[group].ranks, root)
-            for kind, size, group, root in distinct.tolist()
-        ]
-        return np.array(costs, dtype=np.int64)[inverse.reshape(-1)]
-
-    def messages_ps(self, nodes: Ints) -> Ints:
-        """Costs of the messages of these send or receive nodes."""
-        from chakrasim.replay.transport.uncontended import message_ps
-
-        own, peers, sizes = endpoints(self.program)
-        is_send = self.program.kinds[nodes] == NodeKind.SEND
-        own, peers, sizes = own[nodes], peers[nodes], sizes[nodes]
-        sources, destinations = np.where(is_send, own, peers), np.where(is_send, peers, own)
-        return np.array(message_ps(self.machine, sources, destinations, sizes), dtype=np.int64)
-
-
-def endpoints(program: Program) -> tuple[Ints, Ints, Ints]:
-    """For each node int64[N]: its rank, its peer's rank, and its bytes, absent ones as 0."""
-    graphs = program.workload.graphs.values()
-    peers = np.concatenate([graph.peers for graph in graphs]).astype(np.int64)
-    sizes = np.concatenate([graph.comm_bytes for graph in graphs])
-    return program.ranks.astype(np.int64), peers, np.maximum(sizes, 0)
 
 
 def _collectives(
-    program: Program, pricing: _Pricing, heard_ps: Ints, is_measured: bool, notes: Counter[str]
+    program: Program, machine: Machine, priced: Priced, durations_ps: Ints, roles: NDArray[np.int8]
 ) -> Ints:
-    """int64[C]. Measured: the shortest recording of its members, since the last to arrive doesn't wait."""
-    count = len(program.collectives)
-    costs_ps = np.zeros(count, dtype=np.int64)
-    unpriced = np.ones(count, dtype=np.bool_)
-    if is_measured:
-        offsets, members = program.members()
-        if count:
-            costs_ps = np.minimum.reduceat(heard_ps[members], offsets[:-1])
-        unpriced = costs_ps == UNHEARD_PS
-        count = int(program.matched.collective_weights[unpriced].sum())
-        _note(notes, count, "collectives without a recorded duration are costed by the network")
-    chosen = np.flatnonzero(unpriced)
-    if len(chosen):
-        costs_ps[chosen] = pricing.collectives_ps(chosen)
-    return costs_ps
+    """int64[C]: prices in whole cycles. Members of collectives without one ask the network."""
+    is_asked = priced.collective_ps == ASK_PS
+    if is_asked.any():
+        world_size = program.workload.world_size
+        if machine.size != world_size and (program.column("involved_dims") >= 0).any():
+            raise ConfigError(
+                f"the trace's collectives say which dimensions take part (involved_dim), for a network of "
+                f"{world_size} ranks; {machine.name} has {machine.size}"
+            )
+        members = np.flatnonzero(roles == COLLECTIVE)
+        members = members[is_asked[program.partners[members]]]
+        roles[members] = PLAIN
+        durations_ps[members] = ASK_PS
+    prices_ps: Ints = priced.collective_ps - priced.collective_ps % machine.cycle_ps
+    return np.where(is_asked, 0, prices_ps)
 
 
 def _messages(
-    program: Program,
-    pricing: _Pricing,
+    machine: Machine,
+    network: NetworkModel,
+    traffic: Traffic,
+    priced: Priced,
     durations_ps: Ints,
-    heard_ps: Ints,
-    is_measured: bool,
-    notes: Counter[str],
+    roles: NDArray[np.int8],
 ) -> None:
-    """Fill in the durations of sends, and of receives whose sender isn't in the workload."""
-    sends = np.flatnonzero(program.roles == SEND)
-    priced = np.zeros(len(sends), dtype=np.bool_)
-    if is_measured:
-        partners = program.partners[sends]
-        # Each side's recording holds its waiting for the other.
-        both = np.minimum(heard_ps[sends], np.where(partners >= 0, heard_ps[partners], UNHEARD_PS))
-        priced = both < UNHEARD_PS
-        durations_ps[sends[priced]] = both[priced]
-        left = np.zeros(len(program), dtype=np.bool_)
-        left[sends[~priced]] = True
-        text = "messages without a recorded duration are costed by the network"
-        _note(notes, program.count(left), text)
-    rest = sends[~priced]
-    is_lone = (program.kinds == NodeKind.RECV) & (program.roles == PLAIN) & (heard_ps == UNHEARD_PS)
-    lone = np.flatnonzero(is_lone & (durations_ps == 0))
-    for nodes in (rest, lone):
-        if len(nodes):
-            durations_ps[nodes] = pricing.messages_ps(nodes)
+    """Prices of messages in whole cycles. Those without one ask the network, their receives too where it
+    keeps the order of all that ends."""
+    prices_ps, nodes = priced.message_ps, traffic.nodes
+    if plays_messages(machine) and not network.needs_recording:
+        prices_ps = np.full_like(prices_ps, ASK_PS)
+    is_asked = prices_ps == ASK_PS
+    durations_ps[nodes] = np.where(is_asked, ASK_PS, prices_ps - prices_ps % machine.cycle_ps)
+    if _keeps_order(machine, network):
+        receives = traffic.program.partners[nodes[is_asked]]
+        ends = np.concatenate([nodes[is_asked], receives[receives >= 0]])
+        roles[ends] = PLAIN
+        durations_ps[ends] = ASK_PS
 
 
-def _note(notes: Counter[str], count: int, text: str) -> None:
-    if count:
-        notes[text] += count
+def _keeps_order(machine: Machine, network: NetworkModel) -> bool:
+    """Whether the network joins sends and receives itself, and keeps the order of all nodes that end in a
+    tick: where they end one by one, or a machine has every message played."""
+    one_by_one = machine.system.rules.ends_one_by_one and not network.prices_ahead
+    return one_by_one or plays_messages(machine)

@@ -26,7 +26,7 @@ NETWORKS: Registry[Any] = Registry(
     "network model",
     {
         "analytical": "chakrasim.replay.network.analytical:Analytical",
-        "congestion-aware": "chakrasim.replay.network.congestion:CongestionAware",
+        "congestion-aware": "chakrasim.replay.network.congestion_aware:CongestionAware",
         "measured": "chakrasim.replay.network.measured:Measured",
         "recorded": "chakrasim.replay.network.recorded:Recorded",
         "shared-ports": "chakrasim.replay.network.shared_ports:SharedPorts",

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chakrasim.replay.compute.durations import NodeDurations, compute_model, default_compute
-from chakrasim.replay.costs import cost, needs_system
+from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import PLAIN
 from chakrasim.replay.engine.program import WholeProgram
+from chakrasim.replay.network import network_model
+from chakrasim.replay.network.interface import asks_network
 from chakrasim.replay.results.result import Replayed, Result
 from chakrasim.replay.symmetry.classes import every_rank, rank_classes
 from chakrasim.replay.symmetry.fingerprint import kinds_of_graphs
@@ -31,9 +33,9 @@ from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
     from chakrasim.replay.costs import Costs
-    from chakrasim.replay.engine.coupled import SharedNetwork
     from chakrasim.replay.engine.program import Program
     from chakrasim.replay.machine.machine import Machine
+    from chakrasim.replay.network.interface import NetworkModel
     from chakrasim.replay.symmetry.classes import RankClasses
     from chakrasim.replay.symmetry.fingerprint import Kinds
     from chakrasim.traces.graph import Ints
@@ -69,19 +71,20 @@ class Prepared:
         """As the function `simulate` on the workload."""
         compute = compute or default_compute(self.workload, machine.compute)
         description, machine = machine, _sized(machine, self.workload.world_size)
-        workload = self._workload_for(machine, network)
+        model = network_model(network)
+        workload = self._workload_for(machine, model)
         durations = NodeDurations.of(workload, compute_model(compute, machine), scales)
         if classes:
-            found = self._classes(workload, machine, network, durations)
+            found = self._classes(workload, machine, network, model, durations)
         else:
             found = every_rank(workload, "it was asked for")
         program = self._program_of(found)
-        costs = cost(program, machine, compute, network, durations)
-        starts_ps, ends_ps, notes, skipped = run_program(program, machine, network, costs, extrapolate)
+        costs = cost(program, machine, compute, model, durations)
+        starts_ps, ends_ps, notes, skipped = run_program(program, machine, model, costs, extrapolate)
         if costs.meetings is not None and (ends_ps < 0).any():
             # Clocks that are wrong after all, or edits, can make senders wait for each other.
             costs = replace(costs, meetings=None)
-            starts_ps, ends_ps, notes, skipped = run_program(program, machine, network, costs, extrapolate)
+            starts_ps, ends_ps, notes, skipped = run_program(program, machine, model, costs, extrapolate)
             if (ends_ps >= 0).all():
                 notes = (*notes, NOT_SPLIT)
         return Result(
@@ -96,9 +99,10 @@ class Prepared:
             extrapolated=skipped,
         )
 
-    def _workload_for(self, machine: Machine, network: str) -> Workload:
-        """With graphs of all ranks where the machine needs those; they are made once."""
-        blocks = None if needs_system(machine, network) else machine.blocks(self.workload.world_size)
+    def _workload_for(self, machine: Machine, model: NetworkModel) -> Workload:
+        """With graphs of all ranks where what else is under way matters; they are made once."""
+        needs_all = asks_network(model, self.workload, machine)
+        blocks = None if needs_all else machine.blocks(self.workload.world_size)
         if self.workload.stands_for_all_on(blocks):
             return self.workload
         if self._everyone is None:
@@ -106,24 +110,31 @@ class Prepared:
         return self._everyone
 
     def _classes(
-        self, workload: Workload, machine: Machine, network: str, durations: NodeDurations
+        self,
+        workload: Workload,
+        machine: Machine,
+        network: str,
+        model: NetworkModel,
+        durations: NodeDurations,
     ) -> RankClasses:
         """The ranks of which one each is enough."""
         if len(workload.graphs) < 2:
             return every_rank(workload, "there is only one")
-        is_asked = needs_system(machine, network)
-        if network == "shared-ports" or (is_asked and network != "analytical"):
-            return every_rank(workload, f"with --network {network} messages of different ranks meet")
-        if machine.system.rules.ends_one_by_one and network == "measured":
+        if not model.is_symmetric:
+            why = "ranks that do the same can differ in time"
+            if not model.prices_ahead:
+                why = "messages of different ranks meet"
+            return every_rank(workload, f"with --network {network} {why}")
+        splits_recording = model.needs_recording and model.waits
+        if machine.system.rules.ends_one_by_one and splits_recording:
             return every_rank(workload, "by ASTRA-sim's rules the ranks' order matters")
-        key = len(workload.graphs), network == "measured"
+        key = len(workload.graphs), splits_recording
         if key not in self._kinds:
-            self._kinds[key] = kinds_of_graphs(workload, by_root=network == "measured")
+            self._kinds[key] = kinds_of_graphs(workload, by_root=splits_recording)
         kinds = self._kinds[key].with_durations(list(durations.by_rank.values()))
-        if network == "recorded" or is_asked:
-            classes = rank_classes(workload, None, kinds)
-        else:
-            classes = rank_classes(workload, machine, kinds)
+        is_asked = asks_network(model, workload, machine)
+        prices = model.waits and not is_asked
+        classes = rank_classes(workload, machine if prices else None, kinds)
         if is_asked and not (len(classes) == 1 and all_alike(workload, machine)):
             return every_rank(workload, "the machine schedules collectives by rank, and not all do the same")
         return classes
@@ -159,7 +170,7 @@ def simulate(
     """Replay a workload on a machine.
 
     `compute` is one of `compute.COMPUTE`; None takes what the machine's file says, but the roofline where no
-    time was recorded and nodes state operations. `network` is one of `costs.NETWORKS`, and `scales`
+    time was recorded and nodes state operations. `network` is one of `plugins.NETWORKS`, and `scales`
     multiplies durations. The same arguments give the same result, to the picosecond.
     `classes` and `extrapolate` change nothing of it: of ranks that do the same one is enough (`classes.py`),
     and iterations that repeat exactly needn't all be replayed (`repetition.py`).
@@ -197,44 +208,31 @@ def simulate_many(
 
 
 def run_program(
-    program: Program, machine: Machine, network: str, costs: Costs, extrapolate: bool = True
+    program: Program, machine: Machine, model: NetworkModel, costs: Costs, extrapolate: bool = True
 ) -> tuple[Ints, Ints, tuple[str, ...], int]:
-    """Starts and ends of all nodes, int64[N and the begins], what the network had to assume, and how many
-    nodes were extrapolated."""
-    shared = shared_network(program, machine, network, costs.timers_ps)
-    asked = shared if (costs.durations_ps < 0).any() else None
-    one_by_one = machine.system.rules.ends_one_by_one and not (asked is None and _are_chains(program, costs))
+    """Starts and ends of all nodes, int64[N and the begins], assumptions of the network, and how many nodes
+    were extrapolated."""
+    network = None
+    if (costs.durations_ps < 0).any():
+        from chakrasim.replay.network.coupled import NodeNetwork
+
+        sized = machine.sized_for(program.workload.world_size)
+        network = NodeNetwork(program, sized, model, costs.timers_ps)
+    one_by_one = machine.system.rules.ends_one_by_one and not (
+        network is None and _are_chains(program, costs)
+    )
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     watch = None
-    if extrapolate and asked is None and not one_by_one:
+    if extrapolate and network is None and not one_by_one:
         from chakrasim.replay.engine.repetition.extrapolate import watch_for
 
         watch = watch_for(state, [len(graph) for graph in program.workload.graphs.values()])
-    starts_ps, ends_ps = run(state, network=asked, one_by_one=one_by_one, watch=watch)
-    return starts_ps, ends_ps, _notes(shared), 0 if watch is None else watch.finish()
+    starts_ps, ends_ps = run(state, network=network, one_by_one=one_by_one, watch=watch)
+    notes = () if network is None else network.notes
+    return starts_ps, ends_ps, notes, 0 if watch is None else watch.finish()
 
 
 def _are_chains(program: Program, costs: Costs) -> bool:
     """Whether each rank's nodes come one after the other and none waits for another rank: then nothing of a
     rank happens at once, and no order of what does matters."""
     return int(np.diff(program.child_offsets).max(initial=0)) < 2 and bool((costs.roles == PLAIN).all())
-
-
-def _notes(network: SharedNetwork | None) -> tuple[str, ...]:
-    return tuple(getattr(network, "notes", ()))
-
-
-def shared_network(
-    program: Program, machine: Machine, network: str, timers_ps: Ints | None
-) -> SharedNetwork | None:
-    """What the loop asks about nodes that don't end by themselves; None if all do. See `Costs`."""
-    if network == "shared-ports":
-        from chakrasim.replay.network.shared_ports import SharedPorts
-
-        return SharedPorts.of(program, machine.sized_for(program.workload.world_size))
-    if needs_system(machine, network):
-        from chakrasim.replay.network.event_driven import SystemNetwork
-
-        sized = machine.sized_for(program.workload.world_size)
-        return SystemNetwork(program, sized, shares_links=network == "congestion-aware", timers_ps=timers_ps)
-    return None

@@ -317,7 +317,7 @@ def ends_ps(n: int, make_run: Callable[[Clock, Mailbox, Callable[[int], None]], 
     """When each member ends, on a network on which every message takes 1,000 ps and 10 ps a byte."""
     clock, ends = Clock(), [-1] * n
 
-    def transmit(_source: int, _destination: int, size_bytes: int, arrived: Event) -> None:
+    def transmit(_source: int, _destination: int, size_bytes: int, _tag: int, arrived: Event) -> None:
         clock.at(clock.now_ps + LATENCY_PS + PS_PER_BYTE * size_bytes, arrived)
 
     def ended(member: int) -> None:

@@ -41,7 +41,7 @@ def landings_ns(links_of: Machine, *messages: tuple[int, int, int, int]) -> list
 
         clock.at(
             start_ns * NS,
-            lambda s=source, d=destination, z=size_bytes, a=arrived: links.transmit(s, d, z, a),  # type: ignore[misc]
+            lambda s=source, d=destination, z=size_bytes, a=arrived: links.send(s, d, z, 0, a),  # type: ignore[misc]
         )
     clock.run()
     return [landed[number] for number in range(len(messages))]

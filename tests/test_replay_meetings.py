@@ -8,6 +8,7 @@ from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.program import lower
 from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.network import network_model
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import NOT_SPLIT, simulate
 from chakrasim.traces.builder import GraphBuilder
@@ -127,7 +128,7 @@ def test_compiled_and_interpreted_loops_agree() -> None:
         program,
         machine,
         "measured",
-        "measured",
+        network_model("measured"),
         NodeDurations.of(program.workload, compute_model("measured", machine), Scales()),
     )
     runs = []

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.replay.costs import endpoints
 from chakrasim.replay.engine.kernel import PLAIN, SEND
+from chakrasim.replay.network.traffic import endpoints
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.shared.memoize import remembered
 from chakrasim.traces.units import PS_PER_S

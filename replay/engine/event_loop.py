@@ -1,4 +1,4 @@
-"""Drives the replay loop: interpreted or compiled, with a network that it asks, or somebody who looks on."""
+"""Driver of the replay loop: interpreted or compiled, optionally coupled to a network or watched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from chakrasim.replay.engine.coupled import SharedNetwork
+from chakrasim.replay.engine.coupled import CoupledNetwork
 from chakrasim.replay.engine.kernel import (
     ASKED,
     ASKING,
@@ -17,6 +17,7 @@ from chakrasim.replay.engine.kernel import (
     NEVER_PS,
     NO_MARK,
     NOW_PS,
+    ORDERED,
     QUEUED,
     SEQUENCE,
     State,
@@ -61,7 +62,7 @@ class Watch(Protocol):
 def run(
     state: State,
     *,
-    network: SharedNetwork | None = None,
+    network: CoupledNetwork | None = None,
     one_by_one: bool = False,
     is_compiled: bool | None = None,
     watch: Watch | None = None,
@@ -93,7 +94,7 @@ def run(
     tick_ps = -1
     while True:
         # The loop ends a tick that it has begun, or was given nodes of, before the network goes on with it.
-        horizon_ps = max(network.next_ps(), tick_ps + 1) if network else NEVER_PS
+        horizon_ps = max(network.next_ps(_next_own_ps(state)), tick_ps + 1) if network else NEVER_PS
         mark = NO_MARK if watch is None else watch.mark
         reason = loop(state, horizon_ps, mark, one_by_one)
         if reason == ASKING:
@@ -101,8 +102,11 @@ def run(
             for i in range(counters[ASKED]):
                 assert network is not None, "a node without a duration"
                 network.start(now_ps, int(state.asked_events[i]), int(state.asked_sequences[i]))
-        elif network and (next_ps := network.next_ps()) < NEVER_PS:
+        elif network and (next_ps := network.next_ps(own_ps := _next_own_ps(state))) < NEVER_PS:
             tick_ps = -1
+            if next_ps > own_ps:
+                # A network that can't look ahead has come as far as the loop's own next event.
+                continue
             for time_ps, event in network.advance(next_ps):
                 at, sequence = counters[QUEUED], counters[SEQUENCE]
                 state.queue_ps[at], state.queue_sequences[at], state.queue_events[at] = (
@@ -125,3 +129,11 @@ def run(
         else:
             break
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)
+
+
+def _next_own_ps(state: State) -> int:
+    """Time of the loop's next event, of those that it knows without the network; NEVER_PS without any."""
+    ordered, queued = state.counters[ORDERED], state.counters[QUEUED]
+    # Events behind the heap haven't risen to their places yet.
+    first = state.queue_ps[0] if ordered else NEVER_PS
+    return min((int(first), *(int(state.queue_ps[at]) for at in range(ordered, queued))))

@@ -127,6 +127,11 @@ class Program:
         weights = np.repeat(self.matched.rank_weights, [len(g) for g in self.workload.graphs.values()])
         return int(weights[chosen].sum())
 
+    def column(self, name: str) -> Ints:
+        """int64[N]: one column of all ranks' graphs."""
+        graphs = self.workload.graphs.values()
+        return np.concatenate([getattr(graph, name) for graph in graphs]).astype(np.int64)
+
     def __len__(self) -> int:
         return len(self.ranks)
 

@@ -17,12 +17,17 @@ from chakrasim.traces.graph import CLOCK, CommKind, Ints, Rows
 
 
 def recorded_meetings(
-    program: Program, recorded_ps: Ints, durations_ps: Ints, collectives_ps: Ints, cycle_ps: int
+    program: Program,
+    roles: NDArray[np.int8],
+    recorded_ps: Ints,
+    durations_ps: Ints,
+    collectives_ps: Ints,
+    cycle_ps: int,
 ) -> Meetings | None:
     """Split what was recorded on ranks with a common clock; None where nothing was. O(nodes).
 
-    `recorded_ps` int64[N] are scaled durations, `durations_ps` int64[N] and `collectives_ps` int64[C] what
-    meetings take that were not recorded by all of their members.
+    `roles` int8[N] hold for all other nodes, `recorded_ps` int64[N] are scaled durations, `durations_ps`
+    int64[N] and `collectives_ps` int64[C] what meetings take that were not recorded by all of their members.
     """
     graphs = program.workload.graphs.values()
     clocks = [int(graph.metadata[CLOCK]) for graph in graphs if isinstance(graph.metadata.get(CLOCK), int)]
@@ -54,7 +59,7 @@ def recorded_meetings(
     number = np.cumsum(kept) - 1
     chosen = kept[of]
     of, members = of[chosen], members[chosen]
-    roles, partners = program.roles.copy(), program.partners.copy()
+    roles, partners = roles.copy(), program.partners.copy()
     durations_ps = durations_ps.copy()
     split = is_split[of]
     nodes, meeting = members[split], of[split]

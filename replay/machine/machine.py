@@ -20,6 +20,11 @@ TOPOLOGIES = ("ring", "fully_connected", "switch")
 NCCL = "nccl"
 """The algorithm of all dimensions where NCCL's own protocol costs collectives."""
 
+DEFAULT_PACKET_BYTES = 4096
+"""The largest packet of InfiniBand and of RoCE, whose MTUs are 256 to 4096 bytes (InfiniBand Architecture
+Specification, volume 1). Ethernet's 1500 or 9000 and NVLink's 256 are near enough: a message waits for its
+place in a queue only as long as one packet takes, 80 ns at 50 GB/s."""
+
 MEMORY_SHARING = ("per-rank", "per-node", "pool")
 """Who has a link to remote memory of its own: each rank, each node, or all ranks one together. What shares a
 link is served one after the other."""
@@ -42,6 +47,9 @@ class Dimension:
     """Ranks of the whole ring of which this dimension is a part; None if it is no part."""
     ring_stride: int = 1
     """Links of that ring between neighbours of this dimension."""
+    packet_bytes: int = DEFAULT_PACKET_BYTES
+    """Most bytes that travel as one; where messages queue for links, a message joins the queue of its next
+    link when so much of it is there."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,11 @@ class RemoteMemory:
     """One of `MEMORY_SHARING`."""
     ranks_per_node: int = 1
     """How many ranks share a link where that is per node."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether accesses of different ranks wait for each other."""
+        return self.sharing != "per-rank"
 
     def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
         """Time of one access on an idle link, in whole cycles."""

@@ -27,6 +27,9 @@ class Rules:
     """Which of the dimensions in which its ends differ cost a message latency and bandwidth."""
     rounds_latency: bool = False
     """A message's latency is rounded down to whole cycles before its bytes are added."""
+    stores_and_forwards: bool = False
+    """Where messages queue for links, each is stored whole at the end of a link before it goes on to the
+    next."""
     shares_links: bool = True
     """Messages of one step that cross the same link share its bandwidth."""
     plays_for_shared_memory: bool = False
@@ -103,6 +106,7 @@ ASTRA_SIM_1 = Rules(
     name="astra-sim-1",
     message_pays="outermost",
     rounds_latency=True,
+    stores_and_forwards=True,
     shares_links=False,
     chunking="remainder",
     reduces_by_token=True,
@@ -118,6 +122,7 @@ ASTRA_SIM_1 = Rules(
 ASTRA_SIM_2 = Rules(
     name="astra-sim-2",
     message_pays="innermost",
+    stores_and_forwards=True,
     shares_links=False,
     plays_for_shared_memory=True,
     chunking="full",

@@ -8,7 +8,7 @@ import numpy as np
 
 from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
 from chakrasim.replay.collectives.placement import Layout, lay_out
-from chakrasim.replay.network.event_driven import plays_messages
+from chakrasim.replay.network.messages import plays_messages
 from chakrasim.traces.graph import CommKind, NodeKind
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def all_alike(workload: Workload, machine: Machine) -> bool:
     system = machine.system
     if (
         is_message.any()
-        or plays_messages(machine, shares_links=False)
+        or plays_messages(machine)
         or (memory is not None and memory.sharing != "per-rank")
         or system.custom
         or system.custom_by_node

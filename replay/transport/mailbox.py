@@ -1,4 +1,4 @@
-"""Messages from who sends them to who waits for them."""
+"""Messages matched with the receives that wait for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from chakrasim.replay.engine.event_queue import Clock, Event
 
-Transmit = Callable[[int, int, int, Event], None]
-"""(source, destination, bytes, what to do on arrival): the network's part."""
+Transmit = Callable[[int, int, int, int, Event], None]
+"""`Transport.send`: source, destination, bytes, tag, what to do on arrival."""
 
 CONTROL_BYTES = 8192
-"""Of the message by which a receiver asks for another, in ASTRA-sim's rendezvous protocol."""
+"""Size of the message by which a receiver asks for another, from ASTRA-sim's rendezvous protocol."""
 
 Key = tuple[int, int, int, int]
 """Source, destination, bytes, tag."""
@@ -46,7 +46,7 @@ class Mailbox:
         if not self.rendezvous:
             self._wait(key, received)
             return
-        source, destination, _, _ = key
+        source, destination, _, tag = key
 
         def asked() -> None:
             self._wait(key, received)
@@ -55,11 +55,9 @@ class Mailbox:
             else:
                 self.asked_for[key] += 1
 
-        self.transmit(destination, source, CONTROL_BYTES, asked)
+        self.transmit(destination, source, CONTROL_BYTES, tag, asked)
 
     def _transmit(self, key: Key, landed: Event | None) -> None:
-        source, destination, size_bytes, _ = key
-
         def arrive() -> None:
             if landed is not None:
                 landed()
@@ -68,7 +66,7 @@ class Mailbox:
             else:
                 self.arrived[key] += 1
 
-        self.transmit(source, destination, size_bytes, arrive)
+        self.transmit(*key, arrive)
 
     def _wait(self, key: Key, received: Event) -> None:
         if self.arrived[key]:

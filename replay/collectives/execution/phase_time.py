@@ -79,7 +79,7 @@ class Pace:
         ranks = self.line.ranks
         known: dict[tuple[int, int, int], int] = {}
 
-        def transmit(source: int, destination: int, size_bytes: int, arrived: Event) -> None:
+        def transmit(source: int, destination: int, size_bytes: int, _tag: int, arrived: Event) -> None:
             key = source, destination, size_bytes
             if key not in known:
                 known[key] = self.line.between_ps(source, destination, size_bytes * load)
@@ -178,7 +178,7 @@ class TokenPace(Pace):
         ends_ps: list[int] = []
         sent = iter(costs_ps.tolist())
 
-        def transmit(_source: int, _destination: int, _size_bytes: int, arrived: Event) -> None:
+        def transmit(_source: int, _destination: int, _size_bytes: int, _tag: int, arrived: Event) -> None:
             clock.at(clock.now_ps + next(sent), arrived)
 
         run = TokenRun(

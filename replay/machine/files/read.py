@@ -19,6 +19,7 @@ from chakrasim.replay.machine.files.fields import (
 )
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
+    DEFAULT_PACKET_BYTES,
     MEMORY_SHARING,
     NCCL,
     TOPOLOGIES,
@@ -155,7 +156,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
         block = Block(entry, file.source, f"network dimension {index}")
         block.keys(
             ("name", "source", "topology", "size", "latency_ns"),
-            ("bandwidth_GBps", "bandwidth_Bps", "ring_size", "ring_stride"),
+            ("bandwidth_GBps", "bandwidth_Bps", "packet_bytes", "ring_size", "ring_stride"),
         )
         block.text("source")
         is_last = index == len(entries) - 1
@@ -174,6 +175,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
                 latency_ps=block.time_ps("latency_ns", PS_PER_NS),
                 ring_size=block.whole("ring_size", least=1) if block.has("ring_size") else None,
                 ring_stride=block.whole("ring_stride", least=1, default=1),
+                packet_bytes=block.whole("packet_bytes", least=1, default=DEFAULT_PACKET_BYTES),
             )
         )
     return tuple(dimensions)

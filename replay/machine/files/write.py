@@ -14,7 +14,13 @@ from chakrasim.replay.machine.efficiency import ATTENTION, FULL, MATMUL, Curve, 
 from chakrasim.replay.machine.files.efficiency import BYTES, OPERATIONS, SHARES
 from chakrasim.replay.machine.files.nccl import calibration_content
 from chakrasim.replay.machine.files.read import CHOICES
-from chakrasim.replay.machine.machine import Accelerator, Dimension, Machine, RemoteMemory
+from chakrasim.replay.machine.machine import (
+    DEFAULT_PACKET_BYTES,
+    Accelerator,
+    Dimension,
+    Machine,
+    RemoteMemory,
+)
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_US, ps_to_ns
@@ -149,6 +155,8 @@ def _dimension(dimension: Dimension) -> Content:
         block["ring_size"] = dimension.ring_size
     if dimension.ring_stride != 1:
         block["ring_stride"] = dimension.ring_stride
+    if dimension.packet_bytes != DEFAULT_PACKET_BYTES:
+        block["packet_bytes"] = dimension.packet_bytes
     return block
 
 

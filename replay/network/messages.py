@@ -1,0 +1,49 @@
+"""Sends and receives of the trace while the replay runs."""
+
+from __future__ import annotations
+
+from chakrasim.replay.engine.event_queue import Event
+from chakrasim.replay.engine.program import Program
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.transport.interface import Transport
+from chakrasim.replay.transport.mailbox import Mailbox
+from chakrasim.traces.graph import NodeKind
+
+
+class NodeMessages:
+    """Gives sends to the transport, and receives what arrives."""
+
+    def __init__(self, program: Program, transport: Transport, mailbox: Mailbox) -> None:
+        self.program, self.transport, self.mailbox = program, transport, mailbox
+
+    def start(self, node: int, ended: Event) -> None:
+        """A send or a receive starts.
+
+        The other end of a send that isn't replayed is taken to be ready for it. A receive from a rank that
+        isn't replayed takes the time of the message, as if that were sent at its start.
+        """
+        program = self.program
+        rank, row = program.locate(node)
+        graph = program.workload.graphs[rank]
+        peer, size_bytes, tag = (
+            int(graph.peers[row]),
+            max(0, int(graph.comm_bytes[row])),
+            int(graph.tags[row]),
+        )
+        source, destination = (rank, peer) if graph.kinds[row] == NodeKind.SEND else (peer, rank)
+        # A message without a tag is one with tag 0, as where sends are matched with receives.
+        key = source, destination, size_bytes, max(tag, 0)
+        if peer not in program.workload.graphs:
+            self.transport.send(*key, ended)
+        elif source == rank:
+            self.mailbox.send(key, ended)
+        else:
+            self.mailbox.receive(key, ended)
+
+
+def plays_messages(machine: Machine) -> bool:
+    """Whether a machine has every message played, whatever its network: over a bus, asked for by its
+    receiver, or where the simulator whose rules it follows does so for shared memory."""
+    system, memory = machine.system, machine.remote_memory
+    plays_for_memory = memory is not None and memory.is_shared and system.rules.plays_for_shared_memory
+    return plays_for_memory or system.bus is not None or system.rendezvous

@@ -1,0 +1,121 @@
+"""Messages that share the ports of the ranks that send and receive them.
+
+A rank has an outgoing and an incoming port in each dimension of the machine. A message uses those of the
+narrowest dimension that it passes. If it would drain in w ps alone, which is its time on an idle network
+without the latency, it drains at the rate
+
+    min(1 / messages in its outgoing port, 1 / messages in its incoming port)
+
+of that, recomputed whenever a message starts or has drained; it lands one latency after it has drained. That
+is equal sharing of each port. It comes close to max-min fairness, which would also hand on what a message
+that is slowed down at its other end leaves unused; so this model is never faster than that one. Links between
+the ports are taken to be wide enough.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+from heapdict import heapdict
+
+from chakrasim.replay.engine.event_queue import Clock, Event
+from chakrasim.replay.engine.kernel import NEVER_PS
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.transport.interface import Transport
+from chakrasim.replay.transport.uncontended import coordinates, message_ps
+
+
+@dataclass(eq=False)
+class _Flow:
+    """A message while it drains."""
+
+    outgoing: int
+    """Number of the port at its source."""
+    incoming: int
+    """Number of the port at its destination; outgoing and incoming ports are counted apart."""
+    latency_ps: int
+    sequence: int
+    arrived: Event
+    left_ps: float
+    """Time to drain alone, from `since_ps` on."""
+    since_ps: int
+    share: int = 1
+    """Factor by which others slow it down since then."""
+
+
+class FairShare(Transport):
+    """The ports of a sized machine. Messages that drain or land in one tick do so in the order of their
+    starts."""
+
+    def __init__(self, clock: Clock, machine: Machine) -> None:
+        self.clock, self.machine = clock, machine
+        self._leaving: dict[int, dict[_Flow, None]] = defaultdict(dict)
+        self._entering: dict[int, dict[_Flow, None]] = defaultdict(dict)
+        # Ends of draining move whenever a message starts or ends beside it: a heap whose keys can change.
+        self._draining: Any = heapdict()
+        self._landing: list[tuple[int, int, Event]] = []
+        self._sequence = 0
+        self._ports: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._drains_ps: dict[tuple[int, int, int], int] = {}
+
+    def send(self, source: int, destination: int, size_bytes: int, tag: int, arrived: Event) -> None:
+        """A message joins its two ports and slows down those that are there."""
+        ends = source, destination
+        if ends not in self._ports:
+            self._ports[ends] = self._find_ports(source, destination)
+        outgoing, incoming, latency_ps = self._ports[ends]
+        key = source, destination, size_bytes
+        if key not in self._drains_ps:
+            self._drains_ps[key] = message_ps(self.machine, *key) - latency_ps
+        now_ps, drain_ps = self.clock.now_ps, self._drains_ps[key]
+        flow = _Flow(outgoing, incoming, latency_ps, self._sequence, arrived, float(drain_ps), now_ps)
+        self._sequence += 1
+        self._leaving[outgoing][flow] = None
+        self._entering[incoming][flow] = None
+        self._share_anew(flow, now_ps)
+
+    def _find_ports(self, source: int, destination: int) -> tuple[int, int, int]:
+        """The two ports and the latency between two ranks."""
+        machine, ends = self.machine, np.array([source, destination])
+        widths_Bps = [
+            dimension.bandwidth_Bps if places[0] != places[1] else np.inf
+            for dimension, places in zip(machine.dimensions, coordinates(machine, ends), strict=True)
+        ]
+        narrowest, count = int(np.argmin(widths_Bps)), len(widths_Bps)
+        return (
+            source * count + narrowest,
+            destination * count + narrowest,
+            message_ps(machine, source, destination, 0),
+        )
+
+    def next_ps(self, limit_ps: int) -> int:
+        """When the next message has drained or landed, if none starts before."""
+        drained_ps = self._draining.peekitem()[1][0] if self._draining else NEVER_PS
+        landed_ps = self._landing[0][0] if self._landing else NEVER_PS
+        return min(drained_ps, landed_ps)
+
+    def advance(self, to_ps: int) -> None:
+        """See `Transport`."""
+        while self._draining and self._draining.peekitem()[1][0] <= to_ps:
+            flow = self._draining.popitem()[0]
+            del self._leaving[flow.outgoing][flow], self._entering[flow.incoming][flow]
+            heappush(self._landing, (to_ps + flow.latency_ps, flow.sequence, flow.arrived))
+            self._share_anew(flow, to_ps)
+        while self._landing and self._landing[0][0] <= to_ps:
+            heappop(self._landing)[2]()
+
+    def _share_anew(self, joined: _Flow, now_ps: int) -> None:
+        """Messages at the two ports of one that came or went get their new shares."""
+        for flow in {**self._leaving[joined.outgoing], **self._entering[joined.incoming]}:
+            share = max(len(self._leaving[flow.outgoing]), len(self._entering[flow.incoming]))
+            if share == flow.share and flow in self._draining:
+                continue
+            flow.left_ps -= (now_ps - flow.since_ps) / flow.share
+            flow.since_ps, flow.share = now_ps, share
+            # The last bits of a float may say "a moment ago".
+            end_ps = max(now_ps, now_ps + round(flow.left_ps * share))
+            self._draining[flow] = (end_ps, flow.sequence)
