@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import prod
 from operator import mul
+from typing import Any
 
 from chakrasim.replay.machine.efficiency import Efficiency
+from chakrasim.replay.machine.files.fields import Block
 from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError
@@ -112,6 +114,8 @@ class Machine:
     """Chunks and queues; None costs each collective as a whole, from its last arrival to one end for all."""
     compute: str = "measured"
     """The compute model where the user names none."""
+    compute_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """Parameters of compute models, by the model's name; `options_of` reads them."""
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     """Process groups for graphs that don't declare theirs."""
     nccl: Calibration | None = field(default=None, hash=False)
@@ -127,6 +131,11 @@ class Machine:
         """Ranks it has; None if it grows with the workload."""
         sizes = [dimension.size for dimension in self.dimensions]
         return None if None in sizes else prod(size for size in sizes if size is not None)
+
+    def options_of(self, compute: str) -> Block:
+        """The parameters of a compute model, whose `keys` refuses those that the model doesn't know."""
+        content = self.compute_options.get(compute, {})
+        return Block(content, f"machine {self.name!r}", f"compute_options: {compute}")
 
     def holds(self, world_size: int) -> bool:
         """Whether it has so many ranks, or can grow to them."""

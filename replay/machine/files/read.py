@@ -45,7 +45,16 @@ from chakrasim.traces.units import PS_PER_NS, PS_PER_US
 
 KINDS = {kind.label: kind for kind in CommKind}
 
-OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups")
+OPTIONAL = (
+    "accelerator",
+    "nccl",
+    "cycle_ps",
+    "remote_memory",
+    "scheduling",
+    "compute",
+    "compute_options",
+    "groups",
+)
 CLOSED_FORMS = ("ring", "direct")
 """Algorithms whose costs are known without playing their steps."""
 CHOICES = {
@@ -101,6 +110,9 @@ def read_machine(path: Path) -> Machine:
         remote_memory=_remote_memory(file) if file.has("remote_memory") else None,
         scheduling=scheduling,
         compute=file.choice("compute", COMPUTE.names()) if file.has("compute") else "measured",
+        compute_options=_compute_options(file.block("compute_options"))
+        if file.has("compute_options")
+        else {},
         nccl=nccl,
     )
     if machine.compute == "roofline" and machine.accelerator is None:
@@ -108,6 +120,12 @@ def read_machine(path: Path) -> Machine:
             "has compute: roofline, and no accelerator; expected one, with its peak and memory bandwidth"
         )
     return replace(machine, groups=_groups(file, machine.size)) if file.has("groups") else machine
+
+
+def _compute_options(block: Block) -> dict[str, dict[str, Any]]:
+    """Parameters by model; each model checks its own when it is used."""
+    block.keys((), COMPUTE.names())
+    return {str(name): dict(block.block(name).content) for name in block.content}
 
 
 def _accelerator(block: Block) -> Accelerator:

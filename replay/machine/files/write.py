@@ -64,6 +64,8 @@ def machine_yaml(machine: Machine) -> str:
     last: Content = {}
     if machine.compute != "measured":
         last["compute"] = machine.compute
+    if machine.compute_options:
+        last["compute_options"] = {name: dict(options) for name, options in machine.compute_options.items()}
     if machine.cycle_ps != 1:
         last["cycle_ps"] = machine.cycle_ps
     if last:
