@@ -93,7 +93,7 @@ def cost(
             "uses: they run over every dimension that their group spans"
         )
     meetings = None
-    if network.needs_recording:
+    if network.splits_recording:
         meetings = recorded_meetings(program, roles, recorded_ps, durations_ps, collectives_ps, cycle_ps)
     markers = _with_markers_on_a_lane(program) if asks else None
     if not machine.system.rules.markers_use_the_network:

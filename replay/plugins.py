@@ -38,10 +38,11 @@ NETWORKS: Registry[Any] = Registry(
 ALGORITHMS: Registry[Any] = Registry(
     "collective algorithm",
     {
-        "ring": "chakrasim.replay.collectives.algorithms.builtin:RING",
-        "direct": "chakrasim.replay.collectives.algorithms.builtin:DIRECT",
-        "halving-doubling": "chakrasim.replay.collectives.algorithms.builtin:HALVING_DOUBLING",
-        "double-binary-tree": "chakrasim.replay.collectives.algorithms.builtin:DOUBLE_BINARY_TREE",
+        "ring": "chakrasim.replay.collectives.algorithms.ring:RING",
+        "direct": "chakrasim.replay.collectives.algorithms.direct:DIRECT",
+        "halving-doubling": "chakrasim.replay.collectives.algorithms.halving_doubling:HALVING_DOUBLING",
+        "double-binary-tree": "chakrasim.replay.collectives.algorithms.double_binary_tree:DOUBLE_BINARY_TREE",
+        "bruck": "chakrasim.replay.collectives.algorithms.bruck:BRUCK",
     },
     "chakrasim.algorithms",
 )

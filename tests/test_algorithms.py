@@ -2,92 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from chakrasim.replay.collectives.algorithms.builtin import algorithm, double_binary_tree
-from chakrasim.replay.collectives.algorithms.steps import Step
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.algorithms.double_binary_tree import steps as tree_steps
+from chakrasim.replay.collectives.algorithms.steps import ROOTED, Algorithm, Pairs, Step
 from chakrasim.replay.machine.algorithm_names import is_algorithm
 from chakrasim.replay.plugins import ALGORITHMS
-from chakrasim.traces.errors import ConfigError, UnknownName
+from chakrasim.replay.testing.algorithms import (
+    BLOCK_BYTES,
+    AlgorithmContract,
+    buffers_before,
+    buffers_promised,
+    replay_blocks,
+)
+from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 
-Buffers = list[dict[int, frozenset[int]]]
-"""For each member: block to the members whose data are in it."""
-
-ALL_REDUCE, ALL_GATHER = CommKind.ALL_REDUCE, CommKind.ALL_GATHER
-ALL_TO_ALL, REDUCE_SCATTER = CommKind.ALL_TO_ALL, CommKind.REDUCE_SCATTER
-BLOCK_BYTES = 64
-CASES = [
-    (name, kind, n)
-    for name in ALGORITHMS.names()
-    for found in [algorithm(name)]
-    for kind in found.kinds
-    for n in (2, 3, 4, 5, 6, 7, 8, 12, 16, 32)
-    if not (found.needs_power_of_two and n & (n - 1))
-]
+ALL_REDUCE = CommKind.ALL_REDUCE
 
 
-def before(kind: CommKind, n: int) -> Buffers:
-    """What members have when the collective starts."""
-    if kind == ALL_TO_ALL:
-        return [{me * n + to: frozenset([me]) for to in range(n)} for me in range(n)]
-    if kind == ALL_GATHER:
-        return [{me: frozenset([me])} for me in range(n)]
-    return [{block: frozenset([me]) for block in range(n)} for me in range(n)]
+@pytest.fixture(params=[*ALGORITHMS.names(), "direct:3", "direct:1", "one-ring"])
+def found(request: pytest.FixtureRequest) -> Algorithm:
+    return algorithm(request.param)
 
 
-def promised(kind: CommKind, n: int) -> Buffers:
-    """What they must have, at least, when it has ended."""
-    everyone = frozenset(range(n))
-    if kind == ALL_REDUCE:
-        return [dict.fromkeys(range(n), everyone) for _ in range(n)]
-    if kind == REDUCE_SCATTER:
-        return [{me: everyone} for me in range(n)]
-    if kind == ALL_GATHER:
-        return [{block: frozenset([block]) for block in range(n)} for _ in range(n)]
-    return [{from_ * n + me: frozenset([from_]) for from_ in range(n)} for me in range(n)]
+class TestEveryAlgorithm(AlgorithmContract):
+    @pytest.fixture(autouse=True)
+    def _registered(self, found: Algorithm) -> None:
+        self.algorithm = found
 
 
-def replayed(steps: Iterable[Step], buffers: Buffers, block_bytes: int) -> Buffers:
-    """Send the blocks of each step, all of it at once, and add up or keep what comes."""
-    for step in steps:
-        for repetition in range(step.times):
-            blocks = step.blocks(repetition)
-            assert len(step.sources) == len(step.destinations) == len(blocks)
-            assert step.size_bytes == blocks.shape[1] * block_bytes
-            messages = zip(step.sources.tolist(), step.destinations.tolist(), blocks.tolist(), strict=True)
-            came = [(to, b, buffers[from_][b]) for from_, to, sent in messages for b in sent]
-            for to, block, data in came:
-                if step.reduces:
-                    have = buffers[to].get(block, frozenset())
-                    assert not have & data, "something is added twice"
-                    data = have | data
-                buffers[to][block] = data
-    return buffers
+def star_steps(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
+    """Everyone sends its block to place 0, which then sends all of them to each."""
+    others, root = np.arange(1, n), np.zeros(n - 1, dtype=np.int64)
+    yield Step(Pairs(others, root), size_bytes, lambda _: others[:, None])
+    yield Step(Pairs(root, others), size_bytes * n, lambda _: np.tile(np.arange(n), (n - 1, 1)))
 
 
-@pytest.mark.parametrize(("name", "kind", "n"), CASES)
-def test_the_steps_of_an_algorithm_carry_out_its_collective(name: str, kind: CommKind, n: int) -> None:
-    size_bytes = BLOCK_BYTES * (1 if kind == ALL_GATHER else n)
-    after = replayed(algorithm(name).steps(kind, n, size_bytes), before(kind, n), BLOCK_BYTES)
-    for have, must in zip(after, promised(kind, n), strict=True):
-        assert {block: have[block] for block in must} == must
+class TestOneOfAnotherPackage(AlgorithmContract):
+    """An algorithm in which members do different things, and that isn't installed."""
+
+    algorithm = Algorithm(
+        "star", star_steps, frozenset((CommKind.ALL_GATHER,)), summary="by way of one", source="made up"
+    )
+
+
+class TestTheContract:
+    def test_a_block_that_goes_astray_is_found(self) -> None:
+        def astray(kind: CommKind, n: int, size_bytes: int) -> Iterator[Step]:
+            yield from list(star_steps(kind, n, size_bytes))[:-1]
+
+        broken = AlgorithmContract()
+        broken.algorithm = replace(TestOneOfAnotherPackage.algorithm, steps=astray)
+        with pytest.raises(AssertionError, match="all-gather"):
+            broken.test_every_block_is_where_it_belongs()
 
 
 @pytest.mark.parametrize("n", [2, 4, 8, 16])
 def test_the_other_tree_does_so_too(n: int) -> None:
-    steps = double_binary_tree(ALL_REDUCE, n, n * BLOCK_BYTES, is_min=True)
-    after = replayed(steps, before(ALL_REDUCE, n), BLOCK_BYTES)
-    assert after == promised(ALL_REDUCE, n)
+    steps = tree_steps(ALL_REDUCE, n, n * BLOCK_BYTES, is_first_root=True)
+    after = replay_blocks(steps, buffers_before(ALL_REDUCE, n), BLOCK_BYTES)
+    assert after == buffers_promised(ALL_REDUCE, n)
 
 
 @pytest.mark.parametrize("n", [4, 8, 16])
 def test_who_is_inside_one_tree_is_a_leaf_of_the_other(n: int) -> None:
     insides = []
-    for is_min in (False, True):
-        steps = list(double_binary_tree(ALL_REDUCE, n, n, is_min=is_min))
+    for is_first_root in (False, True):
+        steps = list(tree_steps(ALL_REDUCE, n, n, is_first_root=is_first_root))
         inside = {int(to) for step in steps[: len(steps) // 2] for to in step.destinations}
         insides.append(inside)
     # But for the two roots, which have a single child each.
@@ -102,6 +89,17 @@ def test_every_member_sends_as_many_bytes_as_the_best_algorithm_must() -> None:
         assert sent == 2 * 7 * BLOCK_BYTES
 
 
+def test_bruck_takes_a_step_for_each_power_of_two() -> None:
+    for n, rounds in ((2, 1), (5, 3), (8, 3), (9, 4)):
+        for kind in algorithm("bruck").kinds:
+            assert len(list(algorithm("bruck").steps(kind, n, n))) == rounds
+
+
+def test_ring_and_direct_run_everything() -> None:
+    for name in ("ring", "direct"):
+        assert algorithm(name).kinds >= ROOTED | {CommKind.BARRIER, CommKind.ALL_TO_ALL}
+
+
 def test_names_of_the_registry() -> None:
     assert algorithm("direct:3").window == 3
     assert algorithm("one-halving-doubling").is_flat
@@ -113,5 +111,5 @@ def test_names_of_the_registry() -> None:
 
 
 def test_halving_doubling_has_no_all_to_all() -> None:
-    with pytest.raises(ConfigError, match="expected ring or direct"):
-        list(algorithm("halving-doubling").steps(ALL_TO_ALL, 4, 64))
+    why = algorithm("halving-doubling").refusal(CommKind.ALL_TO_ALL, 4)
+    assert why == "halving-doubling can't run all-to-all"

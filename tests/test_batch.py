@@ -97,6 +97,7 @@ def workloads() -> dict[str, Workload]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -151,6 +151,12 @@ def test_a_size_needs_a_collective_and_a_sane_number() -> None:
         resize(ranks(2), "forward", factor=2)
     with pytest.raises(ConfigError, match="expected a factor of 0 or more"):
         resize(ranks(2), "reduce", factor=-1)
+    with pytest.raises(
+        ConfigError, match=r"size of 'reduce' times 1e\+30 is over 1,000,000,000,000,000 bytes"
+    ):
+        resize(ranks(2), "reduce", factor=1e30)
+    with pytest.raises(ConfigError, match="expected bytes, 0 to 1,000,000,000,000,000"):
+        resize(ranks(2), "reduce", size_bytes=10**30)
 
 
 # Groups
@@ -310,7 +316,7 @@ def megatron(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Workload
     """Two ranks of Megatron, tensor parallel, on V100."""
     folder = tmp_path_factory.mktemp("tp2")
     for rank in range(2):
-        shutil.copy(shared / "real_traces/megatron_tp2_v100" / f"device.{rank}.json.gz", folder)
+        shutil.copy(shared / f"real_traces/megatron_tp2_v100/device.{rank}.json.gz", folder)
     return open_workload(str(folder))
 
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.dlrm import DlrmPlan, generate_dlrm, shard_tables
-from chakrasim.converters.synthetic.dlrm_model import Dlrm, dlrm_names, dlrm_path, load_dlrm
+from chakrasim.converters.synthetic.dlrm.model import Dlrm, dlrm_names, dlrm_path, load_dlrm
+from chakrasim.converters.synthetic.dlrm.training import DlrmPlan, generate_dlrm, shard_tables
 from chakrasim.replay.cli.commands.generate.models import RECOMMENDERS
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.layers import Formats, convolution
-from chakrasim.converters.synthetic.vision import VisionPlan, generate_vision
-from chakrasim.converters.synthetic.vision_networks import NETWORKS, Images, network
+from chakrasim.converters.synthetic.op_cost.layers import Formats, convolution
+from chakrasim.converters.synthetic.vision.networks import NETWORKS, Images, network
+from chakrasim.converters.synthetic.vision.training import VisionPlan, generate_vision
 from chakrasim.replay.cli.commands.generate.models import NETWORKS as LISTED
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine

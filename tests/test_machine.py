@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chakrasim.converters.synthetic.collective import generate_collective
-from chakrasim.replay.collectives.layout import spans
+from chakrasim.converters.synthetic.micro.collective import generate_collective
+from chakrasim.replay.collectives.placement import placement
 from chakrasim.replay.compute.roofline import Roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
@@ -107,13 +107,16 @@ def test_a_scheduling_block_says_how_chunks_are_queued(tmp_path: Path) -> None:
 
 
 def test_the_other_optional_keys(tmp_path: Path) -> None:
-    text = GOOD.replace("topology: ring, size: 4", "topology: ring, size: 4, ring_size: 8, ring_stride: 2")
+    text = GOOD.replace(
+        "topology: ring, size: 4", "topology: ring, size: 4, ring_size: 8, ring_stride: 2, packet_bytes: 256"
+    )
     text += "compute: roofline\ngroups: {1: [1, 0], tensor: [3]}\n"
     text += (
         "remote_memory: {source: x, bandwidth_Bps: 3, latency_ns: 5, sharing: per-node, ranks_per_node: 2}\n"
     )
     machine = read(tmp_path, text)
     assert (machine.dimensions[0].ring_size, machine.dimensions[0].ring_stride) == (8, 2)
+    assert [dimension.packet_bytes for dimension in machine.dimensions] == [256, 4096]
     assert (machine.compute, machine.groups) == ("roofline", {"1": (1, 0), "tensor": (3,)})
     assert machine.remote_memory == RemoteMemory(3.0, 5_000, "per-node", 2)
 
@@ -235,7 +238,7 @@ def test_an_unknown_name_offers_the_nearest() -> None:
         ("bandwidth_GBps: 100", "bandwidth_GBps: 1.0e+300", "expected a number from 1e-09 to 1e+21"),
         ("latency_ns: 2000", "latency_ns: 2000, ring_size: 4", "ring_size, and topology: switch"),
         ("[direct, ring]", "[direct, ring, ring]", "names 3 algorithms; the network has 2 dimensions"),
-        ("[direct, ring]", "halving-doubling", "is for machines with a scheduling block"),
+        ("[direct, ring]", "halving-dobling", "did you mean 'halving-doubling'"),
         ("peak_TFLOPs", "peak_FLOPs: {fp32: 1}\n  peak_TFLOPs", "both peak_TFLOPs and peak_FLOPs"),
         ("memory_GB: 16", "memory_GB: 16\n  memory_bytes: 16", "both memory_GB and memory_bytes"),
         (
@@ -311,6 +314,6 @@ def test_equal_schedulings_have_equal_hashes() -> None:
 def test_a_machine_that_is_read_again_costs_no_collective_again(name: str) -> None:
     workload = generate_collective(CommKind.ALL_REDUCE, 1 << 20, 16)
     first = simulate(workload, load_machine(name)).step_time_ps
-    missed = spans.cache_info().misses
+    missed = placement.cache_info().misses
     assert simulate(workload, load_machine(name)).step_time_ps == first
-    assert spans.cache_info().misses == missed
+    assert placement.cache_info().misses == missed

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.collectives.algorithms.builtin import algorithm
+from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.msccl.read import MscclAlgorithm, msccl_tasks, read_msccl
 from chakrasim.replay.collectives.execution.endpoint import PlainEndpoint
 from chakrasim.replay.collectives.execution.schedule import make_program

@@ -108,6 +108,7 @@ def mutate(document: dict[str, Any], mutation: tuple[Any, ...]) -> None:
             event["args"]["correlation"] = other["args"].get("correlation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(mutations=st.lists(MUTATION, min_size=1, max_size=6))
@@ -140,6 +141,7 @@ def replays(workload: Workload) -> None:
         assert abs(rank.span.error_percent) < 50
 
 
+@pytest.mark.slow
 def test_a_million_nested_events_neither_crash_nor_hang(tmp_path: Path) -> None:
     count = 1_000_000
     event = '{"ph":"X","cat":"cpu_op","name":"f","pid":1,"tid":1,"ts":%d,"dur":%d}'

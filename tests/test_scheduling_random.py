@@ -9,7 +9,7 @@ from math import prod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.replay.machine.machine import TOPOLOGIES, Dimension, Machine
+from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.machine.scheduling import (
     ALL_REDUCE_WAYS,
     DIMENSION_ORDERS,
@@ -17,6 +17,7 @@ from chakrasim.replay.machine.scheduling import (
     QUEUE_ORDERS,
     Scheduling,
 )
+from chakrasim.replay.machine.topology import TOPOLOGIES
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
@@ -37,7 +38,7 @@ def random_machine(draw: random.Random) -> Machine:
     sizes = [draw.choice([1, 2, 3, 4]) for _ in range(draw.choice([1, 2, 3]))]
     widths_Bps, latencies_ps = [1e9, 5e9], [0, 70_000]
     dimensions = tuple(
-        Dimension(f"d{at}", draw.choice(TOPOLOGIES), n, draw.choice(widths_Bps), draw.choice(latencies_ps))
+        Dimension(f"d{at}", draw.choice([*TOPOLOGIES]), n, draw.choice(widths_Bps), draw.choice(latencies_ps))
         for at, n in enumerate(sizes)
     )
     order = draw.choice(DIMENSION_ORDERS)

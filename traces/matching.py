@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
+from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints, NodeKind, Rows
 from chakrasim.traces.order import program_order
 from chakrasim.traces.shared.memoize import remembered
 
@@ -139,6 +139,12 @@ class MessageMatching:
     """(rank, row) of receives that no send meets."""
 
 
+def message_labels(graph: ExecutionGraph, rows: Ints | slice = slice(None)) -> tuple[Ints, Ints]:
+    """Tag and bytes of sends and receives, as those that belong together must share them: int64, 0 where a
+    node states none."""
+    return np.maximum(graph.tags[rows], 0).astype(np.int64), np.maximum(graph.comm_bytes[rows], 0)
+
+
 @remembered
 def match_messages(workload: Workload) -> MessageMatching:
     """Pair sends with receives by source, destination, tag, bytes and order. O(messages log messages)."""
@@ -178,11 +184,11 @@ def _messages(workload: Workload, kind: NodeKind) -> Ints:
         own = np.full(len(rows), rank, dtype=np.int64)
         peer = graph.peers[rows].astype(np.int64)
         source, destination = (own, peer) if kind == NodeKind.SEND else (peer, own)
-        tag = np.maximum(graph.tags[rows], 0)
+        tag, size_bytes = message_labels(graph, rows)
         ordinal = np.zeros(len(rows), dtype=np.int64)
         tables.append(
             np.stack(
-                [source, destination, tag, graph.comm_bytes[rows], ordinal, own, rows, place],
+                [source, destination, tag, size_bytes, ordinal, own, rows, place],
                 axis=1,
             )
         )

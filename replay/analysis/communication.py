@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chakrasim.replay.engine.kernel import PLAIN, SEND
-from chakrasim.replay.network.traffic import endpoints
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.shared.memoize import remembered
 from chakrasim.traces.units import PS_PER_S
@@ -83,7 +82,7 @@ def _messages(result: Result) -> list[CollectiveTimes]:
     sends = np.flatnonzero((program.roles == SEND) & (result.ends_ps >= 0))
     if not len(sends):
         return []
-    sizes = endpoints(program)[2]
+    sizes = np.maximum(program.column("comm_bytes"), 0)
     times_ps = result.ends_ps[sends] - result.starts_ps[sends]
     is_receive = program.kinds == NodeKind.RECV
     waiting_ps = int(result.waits_ps[is_receive].sum())

@@ -82,11 +82,11 @@ class Stragglers:
 def find_stragglers(result: Result) -> Stragglers:
     """Who waited for whom at every collective that all its members reached.
 
-    With `--network recorded`, where nobody waits, nothing is found. O(n log n) in the nodes of all ranks for
-    each process group that a rank has collectives of.
+    Nothing is found where nobody waits, as with `--network recorded`. O(n log n) in the nodes of all ranks
+    for each process group that a rank has collectives of.
     """
     program = result.program
-    if result.network == "recorded" or not len(program.collectives):
+    if not result.waits or not len(program.collectives):
         return Stragglers((), ())
     offsets, members = program.members()
     counts = np.diff(offsets)

@@ -1,4 +1,4 @@
-"""Comparing our answers with recorded runs of ASTRA-sim, case by case and to the nanosecond."""
+"""Comparison of replays with recorded runs of ASTRA-sim, case by case and to the nanosecond."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Times = list[int | None]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case: what ASTRA-sim found and what we find, in ns, by rank; None for a rank that never ended."""
+    """Outcome of one case. Times are in ns, by rank; None for a rank that never ended."""
 
     case: str
     backend: str
     verdict: str
-    """`EXACT` if every rank's finish, exposed communication and node times agree; `HANGS_THERE` if some rank
-    of ours ends and never did there; `REFUSED` if we raise an error; else `DIFFERS`."""
+    """`EXACT` if every rank's finish, exposed communication and node times agree; `HANGS_THERE` if a rank
+    that never ended in ASTRA-sim ends here; `REFUSED` if the replay raises an error; else `DIFFERS`."""
     finish_ns: Times
     expected_finish_ns: Times
     detail: str = ""
-    """What differs first."""
+    """The first difference."""
 
 
 def read_cases(folder: Path) -> list[dict[str, Any]]:

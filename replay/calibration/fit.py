@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.calibration.nccl_tests import KINDS, SEND_RECEIVE, Table
-from chakrasim.replay.collectives.nccl_model import GATHERING, Shape, lines, shape
+from chakrasim.replay.collectives.nccl_model import GATHERING, lines
+from chakrasim.replay.collectives.placement import Shape, placement
 from chakrasim.replay.machine.machine import NCCL, Machine
 from chakrasim.replay.machine.nccl_parameters import (
     LL,
@@ -238,7 +239,7 @@ class _Placed:
         ranks = tuple(host * stride + place for host, count in enumerate(hosts) for place in range(count))
         self.sized = machine.sized_for(max(ranks) + 1)
         self.ranks = np.array(ranks, dtype=np.int64)
-        self.shape: Shape = shape(self.sized, ranks)
+        self.shape: Shape = placement(self.sized.dimensions, ranks).shape
         self.sizes = np.array(table.sizes_bytes, dtype=np.int64)
         self.measured_us = np.array(table.times_us)
         self.weights = np.where(self.sizes >= LARGE_BYTES, 1.0, WEIGHT_BELOW)

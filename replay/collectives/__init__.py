@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from chakrasim.replay.collectives.cost import collective_ps
-from chakrasim.replay.collectives.hockney import ALGORITHMS
 
-__all__ = ["ALGORITHMS", "collective_ps"]
+__all__ = ["collective_ps"]

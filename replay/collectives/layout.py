@@ -1,88 +1,208 @@
-"""How a process group lies on the dimensions of a machine."""
+"""Lines on which a collective's phases run: along the dimensions that its group spans, or one flat line."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 
 import numpy as np
 
-from chakrasim.replay.collectives.hockney import Span
-from chakrasim.replay.machine.machine import Dimension, Machine
-from chakrasim.replay.transport.uncontended import coordinates, way
-from chakrasim.traces.graph import Ints
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.placement import FlatSpan, Span, flat_span, placement
+from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.transport.uncontended import coordinates, message_ps
+from chakrasim.traces.graph import CommKind, Ints
 
 
-@lru_cache(maxsize=1024)
-def spans(machine: Machine, ranks: tuple[int, ...]) -> tuple[tuple[int, Span], ...]:
-    """Index of the dimension and `Span` for each dimension that the group spans, innermost first.
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Ranks that run one algorithm among themselves, in its order."""
 
-    A group that fills a grid (every combination of its coordinates) has one span a dimension. Any other is
-    one flat ring in order of rank over the slowest links it uses, at the index of the outermost dimension.
-    O(ranks), and O(n^2) for n members spread over a ring.
+    machine: Machine
+    ranks: tuple[int, ...]
+    is_flat: bool
+    """Not along one dimension: messages are priced rank by rank."""
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    @cached_property
+    def members(self) -> Ints:
+        """int64[n]: the ranks."""
+        return np.array(self.ranks, dtype=np.int64)
+
+    @cached_property
+    def position(self) -> dict[int, int]:
+        """Each rank's place in the line."""
+        return {rank: place for place, rank in enumerate(self.ranks)}
+
+    @cached_property
+    def dimension(self) -> int:
+        """The one that the line runs along; of a flat one, the first in which its members differ."""
+        ends = [np.unique(column) for column in coordinates(self.machine, self.members)]
+        return next((index for index, places in enumerate(ends) if len(places) > 1), 0)
+
+    @cached_property
+    def likeness(self) -> object:
+        """Equal for lines whose members are equally far from each other."""
+        is_whole = len(self) == self.machine.dimensions[self.dimension].size
+        return self.dimension if is_whole and not self.is_flat else self
+
+    @cached_property
+    def _at(self) -> Ints:
+        """int64[n]: places along the dimension."""
+        return coordinates(self.machine, self.members)[self.dimension]
+
+    def message_ps(self, sources: Ints, destinations: Ints, size_bytes: int) -> Ints:
+        """int64: cost of messages between places of the line."""
+        return message_ps(self.machine, self.members[sources], self.members[destinations], size_bytes)
+
+    def between_ps(self, source: int, destination: int, size_bytes: int) -> int:
+        """Cost of one message between two ranks."""
+        return message_ps(self.machine, source, destination, size_bytes)
+
+    def load(self, sources: Ints, destinations: Ints) -> int:
+        """How many of these messages, all under way at once, cross the busiest link. O(messages).
+
+        By rules that share no links it is 1, as on a flat line.
+        """
+        if self.is_flat or not self.machine.system.rules.shares_links:
+            return 1
+        wiring = self.machine.dimensions[self.dimension].wiring
+        return wiring.load(self._at[sources], self._at[destinations])
+
+    def distance(self, sources: Ints, destinations: Ints) -> int | None:
+        """Links between the places, if it is the same number for all of them."""
+        if self.is_flat:
+            return None
+        wiring = self.machine.dimensions[self.dimension].wiring
+        if wiring.is_uniform:
+            sources, destinations = sources[:1], destinations[:1]
+        apart = wiring.hops(self._at[sources], self._at[destinations])
+        return int(apart[0]) if (apart == apart[0]).all() else None
+
+    @cached_property
+    def _from(self) -> dict[int, Line]:
+        return {}
+
+    def starting_at(self, rank: int) -> Line:
+        """The same line with its members numbered from a rank on."""
+        first = self.position[rank]
+        if first and first not in self._from:
+            ranks = self.ranks[first:] + self.ranks[:first]
+            self._from[first] = Line(self.machine, ranks, self.is_flat)
+        return self._from[first] if first else self
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How a process group lies on the machine, for collectives of one kind."""
+
+    machine: Machine
+    group: tuple[int, ...]
+    dims: tuple[int, ...]
+    """Dimensions that the group spans, ascending; whose queues its phases use."""
+    algorithms: tuple[str, ...]
+    """One for each of `dims`."""
+    is_flat: bool = False
+    is_subgroup: bool = False
+    """Only a part of all ranks, laid as a ring in list order."""
+
+    @cached_property
+    def _lines(self) -> dict[tuple[int, ...], Line]:
+        return {}
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Members along each of `dims`."""
+        return tuple(span.n for span in self.spans)
+
+    @cached_property
+    def spans(self) -> tuple[Span | FlatSpan, ...]:
+        """The members along each of `dims`, for working out what they cost."""
+        if self.is_flat:
+            return (flat_span(self.machine, self.group),)
+        found = placement(self.machine.dimensions, self.group)
+        return tuple(found.span(index) for index in self.dims)
+
+    def line(self, index: int, rank: int) -> Line:
+        """The line along `dims[index]` that a rank is on. O(group) for each new one."""
+        if self.is_flat:
+            key: tuple[int, ...] = ()
+        else:
+            stride = self._strides[self.dims[index]]
+            size = self.machine.dimensions[self.dims[index]].size or 1
+            key = (index, rank - rank // stride % size * stride)
+        if key not in self._lines:
+            members = self.group
+            if not self.is_flat:
+                on_line = range(key[1], key[1] + stride * size, stride)
+                inside = self._inside
+                members = tuple(rank for rank in on_line if rank in inside)
+            self._lines[key] = Line(self.machine, members, self.is_flat)
+        return self._lines[key]
+
+    def moved(self, index: int, rank: int, to: int) -> int:
+        """The rank that has the place of another along `dims[index]`, and otherwise that of `rank`."""
+        if self.is_flat:
+            return to
+        stride = self._strides[self.dims[index]]
+        size = self.machine.dimensions[self.dims[index]].size or 1
+        return rank + (to // stride % size - rank // stride % size) * stride
+
+    @cached_property
+    def _inside(self) -> frozenset[int] | range:
+        count = len(self.group)
+        return range(count) if self.group == tuple(range(count)) else frozenset(self.group)
+
+    @cached_property
+    def _strides(self) -> tuple[int, ...]:
+        """Ranks between neighbours along each of the machine's dimensions."""
+        sizes = [dimension.size or 1 for dimension in self.machine.dimensions]
+        return tuple(prod(sizes[:dim]) for dim in range(len(sizes)))
+
+
+def lay_out(machine: Machine, kind: CommKind, ranks: tuple[int, ...], involved: int = -1) -> Layout | None:
+    """Lay a group's collectives of one kind on a sized machine; None if no member has anyone to talk to.
+
+    `involved` is a bit mask of the dimensions that may take part, for collectives of all ranks. A group that
+    fills a grid of the dimensions runs along each; any other is one flat ring over the slowest links. With
+    `subgroup: ring` every group of only some ranks is a ring in list order.
     """
-    members = np.array(sorted(ranks), dtype=np.int64)
-    position = coordinates(machine, members)
-    distinct = [np.unique(column) for column in position]
-    counts = [len(values) for values in distinct]
-    used = [index for index, count in enumerate(counts) if count > 1]
-    if int(np.prod(counts)) == len(members):
-        return tuple((index, _span(machine.dimensions[index], distinct[index])) for index in used)
-    return ((used[-1], _flat(machine, members)),)
+    names = machine.algorithms[kind]
+    is_world = len(ranks) == machine.size
+    system = machine.system
+    if is_world and names and algorithm(names[0]).is_flat:
+        return Layout(machine, tuple(sorted(ranks)), (0,), names[:1], is_flat=True)
+    if not is_world and system.subgroup == "ring":
+        if len(ranks) < 2:
+            return None
+        name = names[0] if len(names) == 1 else "ring"
+        return Layout(machine, ranks, (0,), (name,), is_flat=True, is_subgroup=True)
+    may_be_short = not system.rules.needs_every_algorithm
+    return on_dimensions(machine, names, ranks, involved if is_world else -1, may_be_short=may_be_short)
 
 
-def _span(dimension: Dimension, at: Ints) -> Span:
-    n, size = len(at), dimension.size or len(at)
-    hops = {"fully_connected": 1, "switch": 2}.get(dimension.topology)
-    if hops is not None:
-        load = 1 if dimension.topology == "fully_connected" else n - 1
-        latency_ps = hops * dimension.latency_ps
-        return Span(n, latency_ps, latency_ps, dimension.bandwidth_Bps, load, load)
-    gaps = (np.roll(at, -1) - at) % size
-    step = int(np.minimum(gaps, size - gaps).max())
-    apart = (at[None, :] - at[:, None]) % size
-    far = int(np.minimum(apart, size - apart).max())
-    exchange, fan = _ring_loads(at, size)
-    return Span(
-        n,
-        step * dimension.latency_ps,
-        far * dimension.latency_ps,
-        dimension.bandwidth_Bps,
-        exchange,
-        fan,
-    )
+def on_dimensions(
+    machine: Machine,
+    names: tuple[str, ...],
+    ranks: tuple[int, ...],
+    involved: int = -1,
+    *,
+    may_be_short: bool = False,
+) -> Layout | None:
+    """A group along the dimensions that it spans, one algorithm for each, or as one flat line.
 
-
-def _ring_loads(at: Ints, size: int) -> tuple[int, int]:
-    """Messages over the busiest link of a ring in one direction: all to all, and the worst one to all.
-
-    The shorter way is taken; of two equal ones the ascending.
+    The phases of a flat line stand in the queues of the innermost dimension.
     """
-    clockwise, counter = np.zeros(2 * size, dtype=np.int64), np.zeros(2 * size, dtype=np.int64)
-    fan = 0
-    for source in at.tolist():
-        ahead = (at - source) % size
-        up = ahead[(ahead > 0) & (2 * ahead <= size)]
-        down = size - ahead[2 * ahead > size]
-        fan = max(fan, len(up), len(down))
-        for loads, ways, start in ((clockwise, up, source), (counter, down, -source % size)):
-            loads[start] += len(ways)
-            np.subtract.at(loads, start + ways, 1)
-    busiest = 0
-    for loads in (clockwise, counter):
-        along = np.cumsum(loads)
-        busiest = max(busiest, int((along[:size] + along[size:]).max()))
-    return busiest, fan
-
-
-def _flat(machine: Machine, members: Ints) -> Span:
-    n = len(members)
-    latencies_ps, bandwidths_Bps = way(machine, members, np.roll(members, -1))
-    far_ps, _ = way(machine, np.repeat(members[:1], n), members)
-    return Span(
-        n,
-        int(latencies_ps.max()),
-        int(max(latencies_ps.max(), far_ps.max())),
-        float(bandwidths_Bps.min()),
-        n - 1,
-        n - 1,
+    found = placement(machine.dimensions, ranks)
+    if not found.is_grid:
+        name = names[min(found.dims[-1], len(names) - 1)]
+        return Layout(machine, found.ranks, (0,), (name,), is_flat=True)
+    dims = tuple(
+        index for index in found.dims if (index < len(names) or not may_be_short) and involved >> index & 1
     )
+    if not dims:
+        return None
+    return Layout(machine, found.ranks, dims, tuple(names[dim] for dim in dims))

@@ -25,14 +25,11 @@ all-gather and in a gather n of them. Reductions, and the root's place, are free
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
-from math import ceil, inf, log2, prod
+from math import ceil, inf, log2
 
-import numpy as np
-
-from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.collectives.placement import Shape, placement
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.machine.nccl_parameters import PAYLOAD, Calibration
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_S
@@ -45,45 +42,12 @@ Line = tuple[float, float]
 """Picoseconds without any byte, and for each byte."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How a group of n members lies on a machine. Tuples have one entry a dimension."""
-
-    n: int
-    crossings: tuple[int, ...]
-    """Steps once around, of those that pass this dimension as the outermost; n - 1 in all."""
-    widths: tuple[int, ...]
-    """Members, or blocks of them, that lie side by side."""
-    peers: tuple[int, ...]
-    """Members to whom this dimension is the outermost on the way, for the member that has most."""
-    adapters: int
-    """Members on the node that has fewest: so many links out of a node are used."""
-
-
-@lru_cache(maxsize=1024)
-def shape(machine: Machine, ranks: tuple[int, ...]) -> Shape:
-    """The shape of a group on a sized machine. O(n log n) the first time a group is seen."""
-    members = np.array(sorted(ranks), dtype=np.int64)
-    sizes = [dimension.size or 1 for dimension in machine.dimensions]
-    # Members in one block have the same place in this dimension and all outer ones; at last they are one.
-    counts, blocks = [np.ones(len(members), dtype=np.int64)], [len(members)]
-    for inner in range(1, len(sizes) + 1):
-        _, block, count = np.unique(members // prod(sizes[:inner]), return_inverse=True, return_counts=True)
-        counts.append(count[block.reshape(-1)])
-        blocks.append(len(count))
-    node = counts[1]
-    crossings = tuple(before - after for before, after in pairwise(blocks))
-    widths = (int(node.max()), *(ceil(before / after) for before, after in pairwise(blocks[1:])))
-    peers = tuple(int((wider - narrower).max()) for narrower, wider in pairwise(counts))
-    return Shape(len(members), crossings, widths, peers, int(node.min()))
-
-
 def nccl_ps(machine: Machine, kind: CommKind, size_bytes: float, ranks: tuple[int, ...]) -> float:
     """Picoseconds of a collective of two members or more on a sized, calibrated machine.
 
     O(n log n) the first time a group is seen, then O(1). Rises with the size.
     """
-    return fastest(_lines(machine, kind, shape(machine, ranks)), size_bytes)
+    return fastest(_lines(machine, kind, placement(machine.dimensions, ranks).shape), size_bytes)
 
 
 def fastest(lines: tuple[Line, ...], size_bytes: float) -> float:
@@ -127,14 +91,9 @@ def bus_Bps(machine: Machine, of: Shape, protocol: str) -> float:
     ):
         if of.crossings[index]:
             count = of.adapters if index else 1
-            most = min(most, count * _rank_Bps(dimension, of.widths[index]) * links.efficiency)
+            most = min(most, count * dimension.injection_Bps(of.widths[index]) * links.efficiency)
     limit = calibrated(machine).protocols[protocol].most_Bps
     return min(most * PAYLOAD[protocol], inf if limit is None else limit)
-
-
-def _rank_Bps(dimension: Dimension, width: int) -> float:
-    """What a rank can send to others along a dimension: one link, or if fully connected one to each."""
-    return dimension.bandwidth_Bps * (width - 1 if dimension.topology == "fully_connected" else 1)
 
 
 def _hops_ps(machine: Machine, steps: tuple[int, ...], protocol: str) -> float:
@@ -160,7 +119,7 @@ def _all_reduces(machine: Machine, of: Shape) -> list[Line]:
             found.append((up_and_down_ps, 2 * byte_ps / calibration.tree_efficiency))
     if calibration.in_switch is not None and n > 2 and not any(of.crossings[1:]):
         # Each link carries out all that is to be added, and one part of n of the sums.
-        rate_Bps = _rank_Bps(machine.dimensions[0], n) * calibration.in_switch.efficiency
+        rate_Bps = machine.dimensions[0].injection_Bps(n) * calibration.in_switch.efficiency
         found.append((calibration.in_switch.overhead_ps, (1 + 1 / n) * PS_PER_S / rate_Bps))
     return found
 
@@ -182,7 +141,7 @@ def _exchange(machine: Machine, of: Shape) -> Line:
     passed = []
     for index, (dimension, links) in enumerate(zip(machine.dimensions, calibration.links, strict=True)):
         if of.peers[index]:
-            rate_Bps = _rank_Bps(dimension, of.widths[index]) * links.exchange_efficiency
+            rate_Bps = dimension.injection_Bps(of.widths[index]) * links.exchange_efficiency
             passed.append((links.message_ps, of.peers[index] / of.n * PS_PER_S / rate_Bps))
     fixed_ps = max(latency_ps for latency_ps, _ in passed) + (of.n - 2) * calibration.peer_ps
     return fixed_ps, max(per_byte_ps for _, per_byte_ps in passed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from chakrasim.replay.collectives.algorithms.steps import ONE_BLOCK
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
 
@@ -41,16 +42,15 @@ def phases(
     """
     out = []
     sizes = tuple(1 if index in keeping else size for index, size in enumerate(sizes))
-    if kind in (*REDUCE_SCATTERS, CommKind.ALL_GATHER, CommKind.ALL_TO_ALL):
+    if kind != CommKind.ALL_REDUCE:
         step = CommKind.REDUCE_SCATTER if kind in REDUCE_SCATTERS else kind
         for index in order:
             out.append(Phase(index, step, size_bytes))
-            if step == CommKind.REDUCE_SCATTER:
+            if step in (CommKind.REDUCE_SCATTER, CommKind.SCATTER):
                 size_bytes //= sizes[index]
-            elif step == CommKind.ALL_GATHER:
+            elif step in ONE_BLOCK:
                 size_bytes *= sizes[index]
         return out
-    assert kind == CommKind.ALL_REDUCE
     if scheduling.all_reduce == "per-dimension":
         return [Phase(index, kind, size_bytes) for index in order]
     is_themis = scheduling.dimension_order == "themis"
@@ -67,6 +67,6 @@ def phases(
 
 
 def baseline_order(kind: CommKind, dimensions: int) -> tuple[int, ...]:
-    """Dimensions from the inside outwards; of an all-gather from the outside inwards."""
+    """Dimensions from the inside outwards; of an all-gather and a scatter from the outside inwards."""
     ascending = tuple(range(dimensions))
-    return ascending[::-1] if kind == CommKind.ALL_GATHER else ascending
+    return ascending[::-1] if kind in (CommKind.ALL_GATHER, CommKind.SCATTER) else ascending

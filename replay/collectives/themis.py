@@ -11,19 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chakrasim.replay.machine.machine import Dimension
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 
 MIB = 2**20
 GAP_DENOMINATOR = 16
-
-
-def total_bandwidth_Bps(dimension: Dimension) -> float:
-    """What a rank can send along a dimension, over all its links."""
-    if dimension.topology == "fully_connected":
-        return dimension.bandwidth_Bps * max(1, (dimension.size or 1) - 1)
-    return dimension.bandwidth_Bps
 
 
 @dataclass
@@ -52,7 +44,7 @@ class Themis:
         *,
         gap_denominator: int = GAP_DENOMINATOR,
     ) -> None:
-        """Ranks along each dimension and `total_bandwidth_Bps` of each.
+        """Ranks along each dimension and what a rank can send along each.
 
         Loads that differ by less than a chunk over `gap_denominator` count as equal.
         """

@@ -26,8 +26,8 @@ def parse_algorithm(name: str) -> AlgorithmName:
     AlgorithmName(base='direct', window=3, is_flat=True)
     """
     base, colon, window = name.removeprefix("one-").partition(":")
-    has_window = base == "direct" and window.isdigit() and int(window) > 0
-    if base not in ALGORITHMS or (colon and not has_window):
+    has_window = window.isdigit() and int(window) > 0
+    if base not in ALGORITHMS or (colon and not (has_window and ALGORITHMS.get(base).is_windowed)):
         raise UnknownName("collective algorithm", name, (*ALGORITHMS.names(), "direct:3", "one-ring"))
     return AlgorithmName(base, int(window) if colon else None, name.startswith("one-"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from math import prod
 from operator import mul
@@ -13,11 +14,10 @@ from chakrasim.replay.machine.efficiency import Efficiency
 from chakrasim.replay.machine.files.fields import Block
 from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.replay.machine.scheduling import Scheduling
+from chakrasim.replay.machine.topology import TOPOLOGIES, Ring, Topology
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.units import PS_PER_S
-
-TOPOLOGIES = ("ring", "fully_connected", "switch")
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 NCCL = "nccl"
 """The algorithm of all dimensions where NCCL's own protocol costs collectives."""
@@ -38,7 +38,7 @@ class Dimension:
 
     name: str
     topology: str
-    """One of `TOPOLOGIES`: neighbours in a ring, a link for every pair, or one switch in the middle."""
+    """One of `topology.TOPOLOGIES`, by name."""
     size: int | None
     """Ranks along the dimension; None, of the last only, is as many as the workload needs."""
     bandwidth_Bps: float
@@ -52,6 +52,19 @@ class Dimension:
     packet_bytes: int = DEFAULT_PACKET_BYTES
     """Most bytes that travel as one; where messages queue for links, a message joins the queue of its next
     link when so much of it is there."""
+
+    @cached_property
+    def wiring(self) -> Topology:
+        """The topology of a dimension whose size is known."""
+        assert self.size is not None, "the machine isn't sized"
+        made = TOPOLOGIES[self.topology]
+        if issubclass(made, Ring):
+            return made(self.size, self.ring_size or 0, self.ring_stride)
+        return made(self.size)
+
+    def injection_Bps(self, members: int) -> float:
+        """Bytes a second that one of so many members can send to the others at once."""
+        return self.bandwidth_Bps * TOPOLOGIES[self.topology].injection_links(members)
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,8 @@ class RemoteMemory:
     def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
         """Time of one access on an idle link, in whole cycles."""
         latency, per_cycle = self.latency_ps // cycle_ps, self.bandwidth_Bps / (PS_PER_S / cycle_ps)
-        return (latency + int(size_bytes / per_cycle)) * cycle_ps
+        name = f"an access to {size_bytes:,} bytes of remote memory"
+        return latency * cycle_ps + whole_ps_of(size_bytes / per_cycle, lambda: name, cycle_ps)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,16 @@ class Rules:
         in which its ends differ, or for the first of those only."""
         return dimensions[::-1] if self.message_pays == "outermost" else dimensions
 
+    def runs(self, kind: CommKind) -> bool:
+        """A collective of this kind is carried out by an algorithm, not costed as a whole."""
+        return self.has_all_kinds or kind in (
+            CommKind.ALL_REDUCE,
+            CommKind.ALL_GATHER,
+            CommKind.ALL_TO_ALL,
+            CommKind.REDUCE_SCATTER,
+            CommKind.REDUCE_SCATTER_BLOCK,
+        )
+
     def chunk_bytes(self, kind: CommKind, size_bytes: int, chunks: int, world_size: int) -> list[int]:
         """Bytes of each chunk of a collective, in order.
 

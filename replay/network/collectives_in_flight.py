@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
+from chakrasim.replay.collectives.algorithms import algorithm
 from chakrasim.replay.collectives.algorithms.custom import custom_tasks
-from chakrasim.replay.collectives.cost import collective_ps
+from chakrasim.replay.collectives.cost import collective_ps, phase_kinds
 from chakrasim.replay.collectives.execution.bus import BusEndpoint
 from chakrasim.replay.collectives.execution.endpoint import PlainEndpoint
 from chakrasim.replay.collectives.execution.phase_executor import Played, Players
 from chakrasim.replay.collectives.execution.scheduler import Collective, Scheduler
 from chakrasim.replay.collectives.execution.task_graph import TaskRun
-from chakrasim.replay.collectives.placement import Layout, check_runs, lay_out
+from chakrasim.replay.collectives.layout import Layout, lay_out
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.engine.program import Program
 from chakrasim.replay.machine.machine import NCCL, Machine
@@ -70,7 +70,7 @@ class CollectivesInFlight:
         if path is not None:
             self._start_custom(number, rank, path, ended)
             return
-        if kind not in KINDS or NCCL in self.machine.algorithms[kind]:
+        if not scheduling.rules.runs(kind) or NCCL in self.machine.algorithms[kind]:
             self._wait_together(number, kind, ended)
             return
         key = kind, group, int(graph.involved_dims[row])
@@ -84,7 +84,9 @@ class CollectivesInFlight:
 
         def collective() -> Collective:
             present = program.workload.graphs.keys() & set(ranks)
-            return Collective(kind, max(0, int(matching.size_bytes[number])), ranks, present, layout)
+            size_bytes = 0 if kind == CommKind.BARRIER else max(0, int(matching.size_bytes[number]))
+            root = int(matching.root[number])
+            return Collective(kind, size_bytes, ranks, present, layout, root if root in ranks else min(ranks))
 
         self._scheduler.start(number, collective, rank, int(graph.priorities[row]), ended)
 
@@ -116,8 +118,7 @@ class CollectivesInFlight:
                 self._note(
                     f"ASTRA-sim can't run {kind.label}: it is costed as a whole, over the machine's links"
                 )
-            size_bytes, root = max(0, int(matching.size_bytes[number])), int(matching.root[number])
-            cost_ps = collective_ps(self.machine, kind, size_bytes, ranks, root)
+            cost_ps = collective_ps(self.machine, kind, max(0, int(matching.size_bytes[number])), ranks)
             present = int(self.program.expected[number])
             flight = self._as_a_whole[number] = _AsAWhole([], present, cost_ps)
         flight.waiting.append(ended)
@@ -137,28 +138,20 @@ class CollectivesInFlight:
         layout = lay_out(machine, kind, ranks, involved)
         if layout is not None:
             for index, (name, n) in enumerate(zip(layout.algorithms, layout.sizes, strict=True)):
-                for phase in self._phase_kinds(kind, index, len(layout.dims)):
+                for phase in phase_kinds(self.scheduling, kind, index, len(layout.dims)):
                     self._check(name, phase, n)
         elif len(ranks) > 1:
             self._note(f"{kind.label} of {len(ranks)} ranks: no dimension is involved, and it takes no time")
         return layout
 
-    def _phase_kinds(self, kind: CommKind, index: int, dimensions: int) -> tuple[CommKind, ...]:
-        """Kinds of collectives that one runs on one of its dimensions."""
-        is_themis = self.scheduling.dimension_order == "themis" and dimensions > 1
-        is_inner = index < dimensions - 1 or is_themis
-        if kind == CommKind.ALL_REDUCE and self.scheduling.all_reduce == "hierarchical" and is_inner:
-            return CommKind.REDUCE_SCATTER, CommKind.ALL_GATHER
-        return (kind,)
-
     def _check(self, name: str, kind: CommKind, n: int) -> None:
         """Refuse a phase that an algorithm can't run; where ASTRA-sim does something else instead, say so."""
-        why = check_runs(algorithm(name), kind, n)
+        found = algorithm(name)
+        why = found.refusal(kind, n)
         if why is None:
             return
-        is_odd_gather = name.endswith("halving-doubling") and kind == CommKind.ALL_GATHER
-        is_odd_tree = algorithm(name).is_tree and not n & (n - 1)
-        if not (self.scheduling.rules.runs_odd_algorithms and (is_odd_gather or is_odd_tree)):
+        is_odd = kind in found.any_size_in_astra_sim or (found.is_tree and not n & (n - 1))
+        if not (self.scheduling.rules.runs_odd_algorithms and is_odd):
             machine = self.machine
             raise ConfigError(
                 f"machine {machine.name!r} ({machine.source}): {why}; choose another algorithm for that "

@@ -17,7 +17,7 @@ from chakrasim.traces.graph import CommKind, Ints, NodeKind
 
 @dataclass(frozen=True, eq=False)
 class Traffic:
-    """What a network model prices. M messages, C collectives of a program of N nodes."""
+    """Traffic that a network model prices: M messages and C collectives of a program of N nodes."""
 
     program: Program
     recorded_ps: Ints
@@ -56,14 +56,14 @@ class Traffic:
         priced once."""
         matching, workload = self.program.collectives, self.program.workload
         at = slice(None) if chosen is None else np.flatnonzero(chosen)
-        keys = np.stack([matching.kind, matching.size_bytes, matching.group, matching.root], axis=1)[at]
+        keys = np.stack([matching.kind, matching.size_bytes, matching.group], axis=1)[at]
         if not len(keys):
             return np.empty(0, dtype=np.int64)
         sized = machine.sized_for(workload.world_size)
         distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
         costs = [
-            collective_ps(sized, CommKind(kind), max(size, 0), workload.groups[group].ranks, root)
-            for kind, size, group, root in distinct.tolist()
+            collective_ps(sized, CommKind(kind), max(size, 0), workload.groups[group].ranks)
+            for kind, size, group in distinct.tolist()
         ]
         return np.array(costs, dtype=np.int64)[inverse.reshape(-1)]
 

@@ -134,6 +134,8 @@ class Result(FieldsOnly):
     machine: Machine
     compute: str
     network: str
+    waits: bool = True
+    """Ranks waited for each other."""
     notes: tuple[str, ...] = ()
     """What was assumed, for people."""
     has_meetings: bool = False

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.replay.collectives.algorithms.builtin import KINDS, algorithm
-from chakrasim.replay.collectives.placement import Layout, lay_out
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.layout import Layout, lay_out
+from chakrasim.replay.machine.machine import NCCL
 from chakrasim.replay.network.messages import plays_messages
 from chakrasim.traces.graph import CommKind, NodeKind
 
@@ -43,10 +44,11 @@ def all_alike(workload: Workload, machine: Machine) -> bool:
     stated = np.stack([first.comm_kinds, first.involved_dims])[:, is_collective]
     distinct = np.unique(stated, axis=1)
     for kind, involved in distinct.T.tolist():
-        if CommKind(kind) in KINDS:
-            layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)
-            if layout is not None and not _looks_alike(layout):
-                return False
+        if not system.rules.runs(CommKind(kind)) or NCCL in machine.algorithms[CommKind(kind)]:
+            continue
+        layout = lay_out(machine, CommKind(kind), workload.groups[0].ranks, involved)
+        if layout is not None and not _looks_alike(layout):
+            return False
     return True
 
 

@@ -9,7 +9,7 @@ NCCL's sends and receives were measured to reach.
 
 from __future__ import annotations
 
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +17,26 @@ from numpy.typing import NDArray
 from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.traces.graph import Ints
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps
 
 
-def coordinates(machine: Machine, ranks: Ints) -> list[Ints]:
+class HasDimensions(Protocol):
+    """A machine, or what else has the dimensions of one."""
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The network's dimensions, innermost first."""
+
+
+def coordinates(network: HasDimensions, ranks: Ints) -> list[Ints]:
     """Each rank's place along every dimension, innermost first."""
     out = []
-    for dimension in machine.dimensions:
+    for dimension in network.dimensions:
         size = dimension.size
         assert size is not None, "the machine isn't sized"
         out.append(ranks % size)
         ranks = ranks // size
     return out
-
-
-def hops(dimension: Dimension, from_: Ints, to: Ints) -> Ints:
-    """Links between places along one dimension; 0 between equal ones."""
-    if dimension.topology != "ring":
-        links: Ints = (from_ != to) * np.int64(2 if dimension.topology == "switch" else 1)
-        return links
-    apart = np.abs(from_ - to) * dimension.ring_stride
-    shorter: Ints = np.minimum(apart, (dimension.ring_size or dimension.size or 0) - apart)
-    return shorter
 
 
 def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDArray[np.float64]]:
@@ -55,7 +53,7 @@ def way(machine: Machine, sources: Ints, destinations: Ints) -> tuple[Ints, NDAr
         passes = from_ != to
         if rules.message_pays != "all":
             passes &= np.isinf(bandwidth_Bps)
-        latency_ps += np.where(passes, hops(dimension, from_, to), 0) * dimension.latency_ps
+        latency_ps += np.where(passes, dimension.wiring.hops(from_, to), 0) * dimension.latency_ps
         bandwidth_Bps[passes] = np.minimum(bandwidth_Bps[passes], dimension.bandwidth_Bps)
     return latency_ps, bandwidth_Bps
 
@@ -97,5 +95,10 @@ def message_ps(
         latency = np.floor(latency)
     # In cycles, and in this order, a double rounds as ASTRA-sim's does.
     cycles = latency + np.atleast_1d(size_bytes) / (bandwidth_Bps / (PS_PER_S / cycle_ps))
-    total = cycles.astype(np.int64) * cycle_ps
+
+    def name(at: int) -> str:
+        size = int(np.broadcast_to(size_bytes, cycles.shape)[at])
+        return f"a message of {size:,} bytes from rank {ends[0][at]} to {ends[1][at]} on {machine.name!r}"
+
+    total = whole_ps(cycles, name, cycle_ps)
     return total if isinstance(source, np.ndarray) else int(total[0])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from chakrasim.replay.collectives.algorithms.builtin import algorithm, double_binary_tree
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.algorithms.steps import ROOTED
 from chakrasim.replay.collectives.execution.endpoint import Endpoint, PlainEndpoint
-from chakrasim.replay.collectives.execution.phase_time import Pace, Play, Run, TaskPace, TokenPace
+from chakrasim.replay.collectives.execution.phase_time import Pace, Play, Run, StepPace, TaskPace, TokenPace
 from chakrasim.replay.collectives.execution.schedule import Program, endpoint_ps, make_program, reduction_ps
-from chakrasim.replay.collectives.execution.task_graph import Task, TaskRun, tree_tasks
+from chakrasim.replay.collectives.execution.task_graph import Task, TaskRun, step_tasks
 from chakrasim.replay.collectives.execution.windowed import TokenRun
-from chakrasim.replay.collectives.placement import Line
+from chakrasim.replay.collectives.layout import Line
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.transport.mailbox import Mailbox, Transmit
@@ -117,13 +119,32 @@ class Players:
 
     def _pace(self, line: Line, how: How) -> Pace:
         together = self.scheduling.rules.members_end_together
-        if algorithm(how.name).is_tree:
+        found = algorithm(how.name)
+        if not self._is_tree(how) and not self._is_alike(line, how):
+            return StepPace(
+                line,
+                found,
+                how.kind,
+                how.size_bytes,
+                endpoint_ps(self.machine, is_subgroup=False),
+                lambda size_bytes: reduction_ps(self.machine, size_bytes),
+            )
+        if found.is_tree:
             return TaskPace(line, self._play(line, how, None), self._tasks(line, how), together=together)
         return TokenPace(line, self._program(line, how), together=together)
 
+    def _is_tree(self, how: How) -> bool:
+        """A tree's own collective, in which a member sends as soon as it has what it needs."""
+        return algorithm(how.name).is_tree and how.kind not in ROOTED
+
+    def _is_alike(self, line: Line, how: How) -> bool:
+        """Every member sends and receives one message in each step: one list of tokens serves all."""
+        n = len(line)
+        return all(step.is_exchange(n) for step in algorithm(how.name).steps(how.kind, n, how.size_bytes))
+
     def _play(self, line: Line, how: How, endpoint: Endpoint | None) -> Play:
         ranks = line.ranks
-        if algorithm(how.name).is_tree:
+        if self._is_tree(how) or not self._is_alike(line, how):
             tasks = self._tasks(line, how)
             return lambda clock, mailbox, ended: TaskRun(
                 clock, tasks, ranks, endpoint or PlainEndpoint(clock), mailbox, ended
@@ -145,10 +166,20 @@ class Players:
         )
 
     def _tasks(self, line: Line, how: How) -> Sequence[Sequence[Task]]:
-        return tree_tasks(
-            tuple(double_binary_tree(how.kind, len(line), how.size_bytes, is_min=how.is_min_tree)),
+        found = algorithm(how.name)
+        if how.is_min_tree and found.other_steps is not None:
+            found = replace(found, steps=found.other_steps)
+        rounds = [
+            steps[at : at + window]
+            for steps, window in found.halves(how.kind, len(line), how.size_bytes)
+            for at in range(0, len(steps), window)
+            for _ in range(steps[at].times)
+        ]
+        return step_tasks(
+            rounds,
             len(line),
             endpoint_ps(self.machine, is_subgroup=how.is_subgroup),
-            reduction_ps(self.machine, how.size_bytes),
+            lambda size_bytes: reduction_ps(self.machine, size_bytes),
             reduces_downwards=self.scheduling.rules.reduces_by_token,
+            awaits_sends=not self._is_tree(how),
         )

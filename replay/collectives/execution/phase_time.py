@@ -6,19 +6,21 @@ are the same but for a shift. Members that start together and lie alike take a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from chakrasim.replay.collectives.algorithms.steps import Algorithm, Shift, Step
 from chakrasim.replay.collectives.execution.endpoint import Operation, PlainEndpoint
 from chakrasim.replay.collectives.execution.schedule import Program
 from chakrasim.replay.collectives.execution.task_graph import RECEIVE, Task
 from chakrasim.replay.collectives.execution.windowed import TokenRun
-from chakrasim.replay.collectives.placement import Line
+from chakrasim.replay.collectives.layout import Line
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.transport.mailbox import Mailbox
-from chakrasim.traces.graph import Ints
+from chakrasim.traces.graph import CommKind, Ints
+from chakrasim.traces.units import whole_ps_of
 
 KEPT_STARTS = 1024
 """Different starts of one phase whose ends are kept."""
@@ -112,6 +114,7 @@ class TokenPace(Pace):
         alike = None if starts_ps.any() else self._alike_ps()
         if alike is not None:
             # Every member does the same at the same time.
+            self._check_total(float(alike.sum(dtype=np.float64)))
             one_ps = int(alike.sum() + program.operations_ps.sum())
             if program.window > 1:
                 one_ps = self._one_for_all(alike)
@@ -163,14 +166,22 @@ class TokenPace(Pace):
         ready = starts_ps + operations[0]
         last_step, cost = -1, np.empty(0, dtype=np.int64)
         sources = destinations = cost
+        messages_ps = 0.0
         for message, step in enumerate(program.step_of.tolist()):
             if step != last_step:
                 sources, destinations = program.steps[step].sources, program.steps[step].destinations
                 cost, last_step = self._message_ps(message), step
+                messages_ps += float(cost.max()) * program.steps[step].times
+                self._check_total(messages_ps)
             arrived = np.empty_like(ready)
             arrived[destinations] = ready[sources] + cost
             ready = np.maximum(arrived, ready) + operations[message + 1]
         return tuple(ready.tolist())
+
+    def _check_total(self, messages_ps: float) -> None:
+        """Refuse a phase whose messages and operations add up to more than any time."""
+        what = f"one phase of a collective over {len(self.line)} ranks on {self.line.machine.name!r}"
+        whole_ps_of(messages_ps + float(self.program.operations_ps.sum(dtype=np.float64)), lambda: what)
 
     def _one_for_all(self, costs_ps: Ints) -> int:
         """One member that receives from itself what it sends, at the time at which the others would."""
@@ -214,3 +225,69 @@ class TaskPace(Pace):
 
     def _work_out(self, starts_ps: Ints) -> tuple[int, ...]:
         return self.played(self.play, starts_ps)
+
+
+class StepPace(Pace):
+    """Of an algorithm whose members do different things, step by step; they end together.
+
+    As `step_tasks` says it: a member sends when what came before is done and its earlier messages have
+    landed.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        found: Algorithm,
+        kind: CommKind,
+        size_bytes: int,
+        endpoint_ps: int,
+        reduction_ps: Callable[[int], int],
+    ) -> None:
+        super().__init__(line, ((-endpoint_ps,),), together=True)
+        self.found, self.endpoint_ps, self.reduction_ps = found, endpoint_ps, reduction_ps
+        self.kind, self.size_bytes = kind, size_bytes
+        self._shifts: dict[tuple[int, int], Ints] = {}
+
+    def _work_out(self, starts_ps: Ints) -> tuple[int, ...]:
+        """O(messages), in columns."""
+        free, has_begun = starts_ps.copy(), np.zeros(len(starts_ps), dtype=np.bool_)
+        for sources, destinations, costs_ps, operation_ps in self._rounds():
+            free[sources[~has_begun[sources]]] += self.endpoint_ps
+            has_begun[sources] = has_begun[destinations] = True
+            landed = free[sources] + costs_ps
+            done = np.maximum(landed, free[destinations]) + operation_ps
+            np.maximum.at(free, sources, landed)
+            np.maximum.at(free, destinations, done)
+        return tuple(free.tolist())
+
+    def _rounds(self) -> Iterator[tuple[Ints, Ints, Ints, int]]:
+        """Messages at once: who sends, who receives, what each costs, and what each does to its receiver."""
+        for steps, window in self.found.halves(self.kind, len(self.line), self.size_bytes):
+            shared = 0
+            if window > 1:
+                sources, destinations = _joined(steps)
+                shared = -(-self.line.load(sources, destinations) * window // len(steps))
+            for at in range(0, len(steps), window):
+                together = steps[at : at + window]
+                step, (sources, destinations) = together[0], _joined(together)
+                if isinstance(step.messages, Shift) and len(together) == 1:
+                    costs_ps = self._shifted(step.messages.distance, step.size_bytes)[sources]
+                else:
+                    load = shared or (1 if self.found.is_tree else self.line.load(sources, destinations))
+                    costs_ps = self.line.message_ps(sources, destinations, step.size_bytes * load)
+                operation_ps = self.endpoint_ps + (self.reduction_ps(step.size_bytes) if step.reduces else 0)
+                yield from [(sources, destinations, costs_ps, operation_ps)] * step.times
+
+    def _shifted(self, distance: int, size_bytes: int) -> Ints:
+        """int64[n]: what a message from each place costs while all others send as far."""
+        key = distance, size_bytes
+        if key not in self._shifts:
+            whole = Shift(len(self.line), distance)
+            load = self.line.load(whole.sources, whole.destinations)
+            self._shifts[key] = self.line.message_ps(whole.sources, whole.destinations, size_bytes * load)
+        return self._shifts[key]
+
+
+def _joined(steps: Sequence[Step]) -> tuple[Ints, Ints]:
+    sources = np.concatenate([step.sources for step in steps])
+    return sources, np.concatenate([step.destinations for step in steps])

@@ -7,12 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from chakrasim.replay.collectives.algorithms.builtin import Algorithm
-from chakrasim.replay.collectives.algorithms.steps import Step
+from chakrasim.replay.collectives.algorithms.steps import Algorithm, Step
 from chakrasim.replay.collectives.execution.endpoint import INBOUND, OUTBOUND, SENT_BACK, Operation
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.traces.graph import CommKind, Ints
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +98,9 @@ def make_program(
     rules = machine.system.rules
     steps = tuple(found.steps(kind, n, size_bytes))
     if not clockwise:
-        steps = tuple(replace(step, sources=step.destinations, destinations=step.sources) for step in steps)
-    if rules.passes_single_blocks and kind == CommKind.ALL_TO_ALL and _base(found.name) == "ring":
+        steps = tuple(step.reversed() for step in steps)
+    if rules.passes_single_blocks and kind == CommKind.ALL_TO_ALL and found.relays_blocks:
+        # ASTRA-sim passes on one block at a time.
         block_bytes = size_bytes // n
         steps = tuple(
             replace(step, size_bytes=block_bytes, times=n - 1 - passed) for passed, step in enumerate(steps)
@@ -108,16 +108,12 @@ def make_program(
     times = [step.times for step in steps]
     sizes = np.repeat([step.size_bytes for step in steps], times).astype(np.int64)
     step_of = np.repeat(np.arange(len(steps)), times)
-    is_direct = _base(found.name) == "direct"
-    window = 1
-    if is_direct:
-        window = min(found.window or n - 1, n - 1)
+    window = min(found.window or n - 1, n - 1) if found.is_windowed else 1
     token = np.arange(len(sizes) + window)
     # After so many tokens their roles begin anew; `docs/astra-sim.md` has the rule and what is odd in it.
-    rest = {"ring": n - 1, "direct": window}.get(_base(found.name), n.bit_length() - 2)
-    if is_direct and is_subgroup:
-        rest = (n - 1) * window
-    cycle = window + rest
+    cycle = window + found.cycle(n, window)
+    if found.is_windowed and is_subgroup:
+        cycle = n * window
     if kind not in (CommKind.ALL_REDUCE, CommKind.REDUCE_SCATTER):
         reduces = np.zeros(len(token), dtype=np.int64)
     elif not rules.reduces_by_token:
@@ -127,15 +123,13 @@ def make_program(
         reduces = (token % cycle >= window).astype(np.int64)
         if kind == CommKind.ALL_REDUCE:
             reduces *= token // cycle % 2 == 0
-    token_bytes = np.append(sizes, np.full(window, sizes[-1]))
-    if _base(found.name) == "halving-doubling":
-        token_bytes[-1] = sizes[-1] // 2 if kind == CommKind.REDUCE_SCATTER else sizes[-1] * 2
+    token_bytes = np.append(sizes, np.full(window, found.next_bytes(kind, int(sizes[-1]))))
     reductions_ps = reduces * reductions(machine, token_bytes)
     return Program(
         steps=steps,
         n=n,
         window=window,
-        barrier=n - 1 if is_direct and kind == CommKind.ALL_REDUCE else 0,
+        barrier=n - 1 if found.is_windowed and kind in (CommKind.ALL_REDUCE, CommKind.BARRIER) else 0,
         sizes=sizes,
         token_bytes=token_bytes,
         step_of=step_of,
@@ -162,9 +156,9 @@ def reduction_ps(machine: Machine, size_bytes: int) -> int:
 def reductions(machine: Machine, sizes_bytes: Ints) -> Ints:
     """int64: `reduction_ps` of each size."""
     bandwidth_Bps = machine.system.reduction_Bps
-    cycles = np.floor(sizes_bytes / bandwidth_Bps * (PS_PER_S / machine.cycle_ps)).astype(np.int64)
-    return 3 * cycles * machine.cycle_ps
-
-
-def _base(name: str) -> str:
-    return name.removeprefix("one-").partition(":")[0]
+    cycles = sizes_bytes / bandwidth_Bps * (PS_PER_S / machine.cycle_ps)
+    return 3 * whole_ps(
+        cycles,
+        lambda at: f"reducing a message of {sizes_bytes[at]:,} bytes on {machine.name!r}",
+        machine.cycle_ps,
+    )

@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chakrasim.replay.collectives.algorithms.builtin import algorithm
+from chakrasim.replay.collectives.algorithms import algorithm
+from chakrasim.replay.collectives.algorithms.steps import ROOTED
 from chakrasim.replay.collectives.execution.phase_executor import How, Player, Players
+from chakrasim.replay.collectives.layout import Layout, Line
 from chakrasim.replay.collectives.phases import Phase, baseline_order, phases
-from chakrasim.replay.collectives.placement import Layout, Line
-from chakrasim.replay.collectives.themis import Themis, total_bandwidth_Bps
+from chakrasim.replay.collectives.themis import Themis
 from chakrasim.traces.graph import CommKind
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Collective:
     present: Collection[int]
     """Members that are replayed. The others come with the last of these."""
     layout: Layout
+    root: int = -1
+    """Rank of the root, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class _Flight:
     """Chunks that each rank hasn't finished."""
     ended: dict[int, Event] = field(default_factory=dict)
     players: dict[tuple[int, int, Line], Player] = field(default_factory=dict)
+    through: dict[tuple[int, int], list[_Work]] = field(default_factory=lambda: defaultdict(list))
+    """With a root: by chunk and phase those that have ended it and wait for the others."""
 
 
 class Scheduler:
@@ -148,11 +153,12 @@ class Scheduler:
     def _orders(self, collective: Collective, sizes: list[int]) -> list[tuple[int, ...]]:
         """For each chunk positions in the layout's dimensions, in the order in which it visits them."""
         dims = collective.layout.dims
-        if self.scheduling.dimension_order != "themis" or len(dims) == 1:
+        is_fixed = collective.kind in ROOTED or collective.kind == CommKind.BARRIER
+        if self.scheduling.dimension_order != "themis" or len(dims) == 1 or is_fixed:
             return [baseline_order(collective.kind, len(dims))] * len(sizes)
         if self.themis is None:
             dimensions = self.machine.dimensions
-            widths_Bps = [total_bandwidth_Bps(dimension) for dimension in dimensions]
+            widths_Bps = [dimension.injection_Bps(dimension.size or 1) for dimension in dimensions]
             self.themis = Themis([dimension.size or 1 for dimension in dimensions], widths_Bps)
         if self.clock.now_ps != self._balanced_ps:
             self.themis.reset()
@@ -222,7 +228,10 @@ class Scheduler:
     def _begin(self, work: _Work) -> None:
         flight, place = work.flight, work.places[work.at]
         layout = flight.collective.layout
-        line = layout.line(work.phase.at, work.rank)
+        line = self._line(work)
+        if line is None:
+            self._finish_together(work)
+            return
         player = flight.players.get((work.chunk, work.at, line))
         if player is None:
             how = How(
@@ -236,7 +245,40 @@ class Scheduler:
             present = [at for at, rank in enumerate(line.ranks) if rank in flight.collective.present]
             player = self.players.make(line, how, present)
             flight.players[work.chunk, work.at, line] = player
-        player.start(line.position[work.rank], lambda: self._finish(work))
+        finish = self._finish_together if work.phase.kind in ROOTED else self._finish
+        player.start(line.position[work.rank], lambda: finish(work))
+
+    def _line(self, work: _Work) -> Line | None:
+        """The line on which a rank is in its phase; None if no message of a rooted collective passes there.
+
+        What comes from the root is only on lines that have the root's place in the dimensions of later
+        phases, what goes to it on those that have it in the dimensions of earlier ones. Where messages don't
+        meet all lines take part, which changes nothing but that all members end together.
+        """
+        collective = work.flight.collective
+        layout, kind, root = collective.layout, collective.kind, collective.root
+        line = layout.line(work.phase.at, work.rank)
+        if kind not in ROOTED:
+            return line
+        if self.players.transmit is not None:
+            order = [phase.at for phase in work.flight.chunks[work.chunk]]
+            is_outward = kind in (CommKind.BROADCAST, CommKind.SCATTER)
+            aligned = order[work.at + 1 :] if is_outward else order[: work.at]
+            if any(layout.moved(at, work.rank, root) != work.rank for at in aligned):
+                return None
+        return line.starting_at(layout.moved(work.phase.at, work.rank, root))
+
+    def _finish_together(self, work: _Work) -> None:
+        """A member has ended its part of a rooted phase, which ends for all with the last of them.
+
+        So ranks that do the same come to their next collectives in the same order, whichever is the root.
+        """
+        flight = work.flight
+        through = flight.through[work.chunk, work.at]
+        through.append(work)
+        if len(through) == len(flight.collective.present):
+            for ended in through:
+                self.clock.at(self.clock.now_ps, lambda ended=ended: self._finish(ended))  # type: ignore[misc]
 
     def _finish(self, work: _Work) -> None:
         """A chunk has ended a phase: it tells its collective, or queues for the next; then others start."""

@@ -103,40 +103,56 @@ class TaskRun:
                 self._issue(member, child)
 
 
-def tree_tasks(
-    steps: Sequence[Step], n: int, endpoint_ps: int, reduction_ps: int, *, reduces_downwards: bool
+def step_tasks(
+    rounds: Sequence[Sequence[Step]],
+    n: int,
+    endpoint_ps: int,
+    reduction_ps: Callable[[int], int],
+    *,
+    reduces_downwards: bool,
+    awaits_sends: bool,
 ) -> list[list[Task]]:
-    """Each member's tasks for steps in which it sends when all that it needs has come; by place.
+    """Each member's tasks, by place, for steps of which those of one round are under way at once.
 
-    A member operates before its first message if nothing comes to it before, and on everything that comes.
-    `reduces_downwards` charges a reduction also where a member hands on what came from its parent.
+    A member sends in a round when all that came to it in earlier ones is done, and with `awaits_sends` also
+    when its own messages of those have landed. It operates before its first message if nothing comes to it
+    before, and on everything that comes. `reduces_downwards` charges a reduction also where a member hands on
+    what came from its parent.
     """
     tasks: list[list[Task]] = [[] for _ in range(n)]
     ready: list[tuple[int, ...]] = [()] * n
-    last_send = {member: index for index, step in enumerate(steps) for member in step.sources.tolist()}
-    for index, step in enumerate(steps):
-        messages = list(zip(step.sources.tolist(), step.destinations.tolist(), strict=True))
-        came: dict[int, tuple[int, ...]] = {}
-        for source, destination in messages:
-            own, theirs = tasks[source], tasks[destination]
-            if not own:
-                first = Operation(step.size_bytes, takes_ps=endpoint_ps)
-                own.append(Task(OPERATE, operation=first))
-                ready[source] = (0,)
-            own.append(Task(SEND, ready[source], destination, step.size_bytes, is_awaited=False))
-            theirs.append(Task(RECEIVE, ready[destination], source, step.size_bytes))
-            is_sent_on = last_send.get(destination, -1) > index
-            reduces = step.reduces or (reduces_downwards and is_sent_on)
-            operation = Operation(
-                step.size_bytes,
-                INBOUND,
-                takes_ps=endpoint_ps + reduces * reduction_ps,
-                reduces=reduces,
-                reduction_ps=reduces * reduction_ps,
-            )
-            sends_on = index if is_sent_on else -1
-            theirs.append(Task(OPERATE, (len(theirs) - 1,), operation=operation, step=sends_on))
-            came[destination] = (*came.get(destination, ()), len(theirs) - 1)
-        for destination, operations in came.items():
-            ready[destination] = operations
+    last_send = {
+        member: index
+        for index, steps in enumerate(rounds)
+        for step in steps
+        for member in step.sources.tolist()
+    }
+    for index, steps in enumerate(rounds):
+        done: dict[int, tuple[int, ...]] = {}
+        for step in steps:
+            for source, destination in zip(step.sources.tolist(), step.destinations.tolist(), strict=True):
+                own, theirs = tasks[source], tasks[destination]
+                if not own:
+                    first = Operation(step.size_bytes, takes_ps=endpoint_ps)
+                    own.append(Task(OPERATE, operation=first))
+                    ready[source] = (0,)
+                own.append(Task(SEND, ready[source], destination, step.size_bytes, is_awaited=awaits_sends))
+                if awaits_sends:
+                    done[source] = (*done.get(source, ()), len(own) - 1)
+                theirs.append(Task(RECEIVE, ready[destination], source, step.size_bytes))
+                is_sent_on = last_send.get(destination, -1) > index
+                reduces = step.reduces or (reduces_downwards and is_sent_on)
+                takes_ps = reduction_ps(step.size_bytes) if reduces else 0
+                operation = Operation(
+                    step.size_bytes,
+                    INBOUND,
+                    takes_ps=endpoint_ps + takes_ps,
+                    reduces=reduces,
+                    reduction_ps=takes_ps,
+                )
+                sends_on = index if is_sent_on else -1
+                theirs.append(Task(OPERATE, (len(theirs) - 1,), operation=operation, step=sends_on))
+                done[destination] = (*done.get(destination, ()), len(theirs) - 1)
+        for member, last in done.items():
+            ready[member] = last
     return tasks

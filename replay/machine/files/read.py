@@ -11,18 +11,16 @@ from chakrasim.replay.machine.files.efficiency import read_efficiency
 from chakrasim.replay.machine.files.fields import (
     GIGA,
     MOST_BUS_NS,
+    MOST_PS,
     Block,
     found_near,
     is_whole,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
     DEFAULT_PACKET_BYTES,
     MEMORY_SHARING,
     NCCL,
-    TOPOLOGIES,
     Accelerator,
     Dimension,
     Machine,
@@ -38,10 +36,12 @@ from chakrasim.replay.machine.scheduling import (
     Bus,
     Scheduling,
 )
-from chakrasim.replay.plugins import COMPUTE
+from chakrasim.replay.machine.topology import TOPOLOGIES, Ring
+from chakrasim.replay.plugins import ALGORITHMS, COMPUTE
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 KINDS = {kind.label: kind for kind in CommKind}
 
@@ -55,8 +55,6 @@ OPTIONAL = (
     "compute_options",
     "groups",
 )
-CLOSED_FORMS = ("ring", "direct")
-"""Algorithms whose costs are known without playing their steps."""
 CHOICES = {
     "all_reduce": ALL_REDUCE_WAYS,
     "dimension_order": DIMENSION_ORDERS,
@@ -86,7 +84,7 @@ def read_machine(path: Path) -> Machine:
 
     Raises ConfigError with the file, the place in it, what was expected and what came.
     """
-    file = Block(load_yaml(path), str(path))
+    file = Block(read_yaml(path), str(path))
     file.keys(("name", "source", "network", "collectives"), OPTIONAL)
     dimensions = _dimensions(file)
     scheduling = _scheduling(file, path) if file.has("scheduling") else None
@@ -106,7 +104,7 @@ def read_machine(path: Path) -> Machine:
         algorithms=_algorithms(
             file.block("collectives"), len(dimensions), scheduling, has_nccl=nccl is not None
         ),
-        cycle_ps=file.whole("cycle_ps", least=1, default=1),
+        cycle_ps=_cycle_ps(file),
         remote_memory=_remote_memory(file) if file.has("remote_memory") else None,
         scheduling=scheduling,
         compute=file.choice("compute", COMPUTE.names()) if file.has("compute") else "measured",
@@ -126,6 +124,13 @@ def _compute_options(block: Block) -> dict[str, dict[str, Any]]:
     """Parameters by model; each model checks its own when it is used."""
     block.keys((), COMPUTE.names())
     return {str(name): dict(block.block(name).content) for name in block.content}
+
+
+def _cycle_ps(file: Block) -> int:
+    cycle_ps = file.whole("cycle_ps", least=1, default=1)
+    if cycle_ps > MOST_PS:
+        file.expected("cycle_ps", f"at most {MOST_PS:,}")
+    return cycle_ps
 
 
 def _accelerator(block: Block) -> Accelerator:
@@ -182,7 +187,7 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
             block.fail("has 'size: any'; only the last dimension can grow with the workload")
         topology = block.choice("topology", TOPOLOGIES)
         for key in ("ring_size", "ring_stride"):
-            if block.has(key) and topology != "ring":
+            if block.has(key) and not issubclass(TOPOLOGIES[topology], Ring):
                 block.fail(f"has {key}, and topology: {topology}; expected it in a ring only")
         dimensions.append(
             Dimension(
@@ -214,21 +219,11 @@ def _algorithms(
             _check_nccl(block, label, names, has_nccl=has_nccl)
             names = [NCCL] * dimensions
         for name in names:
-            _check_algorithm(block, label, str(name), is_played=scheduling is not None)
+            if name != NCCL and not is_algorithm(str(name)):
+                known = [*ALGORITHMS.names(), "direct:4", "one-ring", NCCL]
+                block.fail(f"{label}: {UnknownName('collective algorithm', str(name), known)}")
         chosen[label] = tuple(str(name) for name in names)
     return {kind: chosen.get(label, chosen["default"]) for label, kind in KINDS.items()}
-
-
-def _check_algorithm(block: Block, label: str, name: str, *, is_played: bool) -> None:
-    if name in CLOSED_FORMS or name == NCCL or (is_played and is_algorithm(name)):
-        return
-    if is_algorithm(name):
-        block.fail(
-            f"{label}: {name} is for machines with a scheduling block; expected {' or '.join(CLOSED_FORMS)}"
-        )
-    played = [*CLOSED_FORMS, "direct:4", "halving-doubling", "double-binary-tree"]
-    known = played if is_played else [*CLOSED_FORMS, NCCL]
-    block.fail(f"{label}: {UnknownName('collective algorithm', name, known)}")
 
 
 def _check_nccl(block: Block, label: str, names: list[Any], *, has_nccl: bool) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chakrasim.replay.analysis.exposure import exposed_by_kind, exposed_waiting_ps
+from chakrasim.replay.network import network_model
 from chakrasim.replay.report.console import headline, new_table, percent, print_list, print_table, show_ns
 from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.report.result.fidelity_table import print_fidelity
-from chakrasim.replay.report.result.tables import COMPUTE, NETWORKS, what_bounds
+from chakrasim.replay.report.result.tables import COMPUTE, what_bounds
 from chakrasim.traces.units import format_bytes
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _header(trace: str, rows: Sequence[_Row]) -> list[tuple[str, str]]:
         ("trace", trace),
         ("ranks", f"{of_world}, {some['nodes']:,} nodes"),
         ("compute", compute),
-        ("network", NETWORKS.get(some["network"], some["network"])),
+        ("network", f"{some['network']}: {network_model(some['network']).summary}"),
     ]
     fastest = _fastest(rows)
     if fastest is not None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chakrasim.replay.analysis.exposure import Exposed, exposed_by_kind, exposed_waiting_ps
+from chakrasim.replay.network import DEFAULT_NETWORK, RECORDED_NETWORK, network_model
 from chakrasim.replay.report.console import (
     bar,
     headline,
@@ -53,13 +54,6 @@ SHARES = {
 }
 """Columns of the table of ranks. The first three add up to the finish; waiting is part of communication."""
 
-NETWORKS: Mapping[str, str] = {
-    "measured": "measured: as long as recorded",
-    "analytical": "analytical: the machine's links, without contention",
-    "congestion-aware": "congestion-aware: the machine's links, one message at a time on each",
-    "recorded": "recorded: as long as recorded, and nobody waits for another rank",
-    "shared-ports": "shared-ports: the machine's links, messages share the ports of their ranks",
-}
 COMPUTE: Mapping[str, str] = {
     "measured": "measured: as long as recorded",
     "roofline": "roofline: from operations and bytes",
@@ -149,13 +143,14 @@ def _print_critical_path(console: Console, parts: list[Part], at_most: int = 12)
 def _print_header(console: Console, document: Document, trace: str, is_default_network: bool) -> None:
     ranks, world = len(document["ranks"]), document["world_size"]
     machine, compute, network = document["machine"], str(document["compute"]), str(document["network"])
-    if compute == network == "measured":
+    model = network_model(network)
+    if compute == "measured" and model.splits_recording:
         machine += ", only for what has no recorded time"
-    explained = NETWORKS.get(network, network)
+    explained = f"{network}: {model.summary}"
     if not document["collectives"] and "deadlock" not in document:
         explained = "not used: the trace has no communication"
     elif is_default_network:
-        other = "analytical" if network == "measured" else "measured"
+        other = DEFAULT_NETWORK if model.needs_recording else RECORDED_NETWORK
         explained += f" (by default; or --network {other})"
     console.print(
         headline(
