@@ -85,3 +85,10 @@ def test_rank_classes_change_nothing_of_any_part(installed: dict[str, str], tmp_
             for more in ((), ("--no-classes",))
         )
         assert with_classes == without
+
+
+def test_without_the_package_its_names_are_unknown() -> None:
+    command = [sys.executable, "-m", "chakrasim.replay.cli", "machines", "show", "desk"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no machine 'desk'" in done.stderr

@@ -256,7 +256,7 @@ def test_a_preset_is_a_start_for_ones_own(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("hidden: 8", "hiden: 8", "unknown key 'hiden'; did you mean 'hidden'?"),
-        ("hidden: 8", "zzz: 8", "unknown key 'zzz'; known: name, source, layers"),
+        ("hidden: 8", "zzz: 8", "unknown key 'zzz'; known are name, source, layers"),
         ("hidden: 8", "", "lacks the key 'hidden'"),
         ("hidden: 8", "hidden: 8\nhidden: 9", "the key 'hidden' is given twice"),
         ("hidden: 8", "hidden: eight", "hidden is 'eight'; expected a whole number from 1 to 100,000,000"),

@@ -75,6 +75,24 @@ class RecordAttributes:
         return _integers((row, self.read(row)) for row in range(self.n))
 
 
+@dataclass(frozen=True, eq=False)
+class RowsOf:
+    """Attributes of some rows of another graph, to be called with a row."""
+
+    read: Callable[[int], dict[str, Any]]
+    rows: NDArray[np.int64]
+    """For each row which one of the other graph it is; rows beyond have no attributes."""
+    without: frozenset[str] = frozenset()
+    """Attributes that are left out."""
+
+    def __call__(self, row: int) -> dict[str, Any]:
+        """The attributes that are left of a row."""
+        if row >= len(self.rows):
+            return {}
+        found = self.read(int(self.rows[row]))
+        return {name: value for name, value in found.items() if name not in self.without}
+
+
 def attribute_column(graph: ExecutionGraph, name: str) -> NDArray[np.int64]:
     """int64[n]: a whole-number attribute that is no column of the graph, -1 where a node lacks it.
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chakrasim.traces.shared.pickling import FieldsOnly
+
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 
@@ -85,7 +87,7 @@ class Defect:
 
 
 @dataclass(frozen=True, eq=False)
-class ExecutionGraph:
+class ExecutionGraph(FieldsOnly):
     """One rank's nodes as columns of length n, in ascending order of id.
 
     A row is a node's position in the columns; edges hold rows, not ids. -1 stands for an absent value

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from chakrasim.proto import execution_graph_pb2 as schema
-from chakrasim.proto.framing import FramingError, frame_records, split_records
+from chakrasim.proto.framing import FramingError, split_records
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
 from chakrasim.traces.reading.decode import (
@@ -28,6 +28,7 @@ from chakrasim.traces.reading.decode import (
     graph_from_messages,
 )
 from chakrasim.traces.reading.fast_decode import graph_from_bytes, graph_from_cache, keep, source_of
+from chakrasim.traces.reading.records import FileBytes, Framed, NodesAt
 from chakrasim.traces.shared import jit
 from chakrasim.traces.writing.encode import encode_graph
 
@@ -107,11 +108,9 @@ def read_graph(
         metadata, nodes = messages_from_json(data, str(path))
         if b'"workload_graph"' in data[:FEEDER_JSON_HEAD]:
             metadata.attr.add(name="notes").string_list.values.append(FEEDER_JSON)
-        read_node, seen = None, None
-
-        def records() -> bytes:
-            return frame_records(m.SerializeToString() for m in (metadata, *nodes))
-
+        read_node: Callable[[int], Any] | None = None
+        seen = None
+        records: Callable[[], bytes] = Framed((metadata, *nodes))
         digest, source = None, None
         spans: list[tuple[int, int]] = []
     else:
@@ -136,12 +135,9 @@ def read_graph(
                 return _remember(fast, digest, seen)
         metadata, nodes, spans = _parse_records(data, path)
 
-        def read_node(position: int) -> Any:
-            start, end = spans[position]
-            return schema.Node.FromString(data[start:end])
-
-        def records() -> bytes:
-            return data
+        starts, sizes = [start for start, _ in spans], [end - start for start, end in spans]
+        read_node = NodesAt(data, starts, sizes)
+        records = FileBytes(data)
 
     if not nodes:
         raise TraceError(f"{path}: the file has no nodes, only metadata; a rank needs at least one")
@@ -203,7 +199,7 @@ def _with_metadata_of(data: bytes, alike: ExecutionGraph, rank: int | None) -> E
         rank=rank,
         groups=declared_groups(metadata, ()),
         metadata=metadata,
-        records=lambda: data,
+        records=FileBytes(data),
     )
 
 

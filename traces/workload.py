@@ -11,6 +11,7 @@ import numpy as np
 
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind, Rows
+from chakrasim.traces.shared.pickling import FieldsOnly
 
 WORLD = "world"
 WORLD_NAMES = ("", "0", WORLD)
@@ -39,7 +40,7 @@ class Others:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Workload:
+class Workload(FieldsOnly):
     """The graphs of a job by rank, and its process groups.
 
     Ranks that do the same may share one graph object. Where some ranks of the world have no graph,

@@ -22,6 +22,7 @@ from chakrasim.traces.matching import (
     match_collectives,
     match_messages,
 )
+from chakrasim.traces.shared.pickling import FieldsOnly
 from chakrasim.traces.workload import Workload
 
 DEFAULT_LANES = ("cpu", "compute", "comm")
@@ -81,7 +82,7 @@ class Meetings:
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
+class Program(FieldsOnly):
     """A workload laid out for the kernel. N nodes without the begins, R ranks, C collectives, L lanes."""
 
     workload: Workload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -11,10 +11,11 @@ from operator import mul
 from typing import Any
 
 from chakrasim.replay.machine.efficiency import Efficiency
+from chakrasim.replay.machine.files.fields import Block
 from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.replay.machine.topology import TOPOLOGIES, Ring, Topology
-from chakrasim.traces.errors import ConfigError, nearest
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
@@ -134,21 +135,9 @@ class Machine:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     """Parameters of compute and network models, by the model's name."""
 
-    def options_of(self, model: str, known: Collection[str]) -> Mapping[str, Any]:
-        """Parameters that the machine's file states for a model; a model reads its own with this.
-
-        Raises ConfigError for one that isn't `known`.
-        """
-        stated = self.options.get(model, {})
-        for key in stated:
-            if key not in known:
-                guess = nearest(str(key), known)
-                raise ConfigError(
-                    f"machine {self.name!r} ({self.source}): options: {model} has the unknown key {key!r}"
-                    + (f"; did you mean {guess!r}?" if guess else "")
-                    + f" (known: {', '.join(sorted(known)) or 'none'})"
-                )
-        return stated
+    def options_of(self, model: str) -> Block:
+        """Parameters that the machine's file states for a model, whose `keys` refuses unknown ones."""
+        return Block(self.options.get(model, {}), f"machine {self.name!r}", f"options: {model}")
 
     @property
     def system(self) -> Scheduling:

@@ -14,6 +14,7 @@ from chakrasim.replay.engine.kernel import COLLECTIVE, RECEIVE
 from chakrasim.replay.engine.program import Program, WholeProgram
 from chakrasim.replay.results.intervals import covered_ps
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, Ints, NodeKind
+from chakrasim.traces.shared.pickling import FieldsOnly
 from chakrasim.traces.units import format_time
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class LaneTimes:
 
 
 @dataclass(frozen=True, eq=False)
-class Replayed:
+class Replayed(FieldsOnly):
     """What the loop ran: all ranks, or one of each class. N nodes."""
 
     program: Program
@@ -119,7 +120,7 @@ class Replayed:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Result:
+class Result(FieldsOnly):
     """Start and end of every node, and what follows from them, worked out when asked for.
 
     Columns have all ranks' nodes one after the other, N of them; `rows` finds a rank's.
@@ -176,6 +177,19 @@ class Result:
         step_time_ps = self.step_time_ps
         outcome = "deadlock" if step_time_ps is None else format_time(step_time_ps)
         return f"<Result {self.workload.name!r} on {self.machine.name!r}: {outcome}>"
+
+    def equals(self, other: Result) -> bool:
+        """Whether both found the same: every start and end, notes, and the models they were found by.
+
+        Results are equal by `==` only to themselves, so that what is worked out of one can be kept with it.
+        """
+        return (
+            (self.machine, self.compute, self.network, self.notes)
+            == (other.machine, other.compute, other.network, other.notes)
+            and self.workload.ranks == other.workload.ranks
+            and np.array_equal(self.starts_ps, other.starts_ps)
+            and np.array_equal(self.ends_ps, other.ends_ps)
+        )
 
     def rows(self, rank: int) -> slice:
         """A rank's part of the columns, in the order of its graph: `result.ends_ps[result.rows(3)]`."""

@@ -22,6 +22,7 @@ from chakrasim.replay.collectives.cost import place
 from chakrasim.replay.symmetry.fingerprint import Kinds, kinds_of_graphs
 from chakrasim.traces.graph import Ints, NodeKind, Rows
 from chakrasim.traces.matching import match_messages
+from chakrasim.traces.shared.pickling import FieldsOnly
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Memberships:
+class Memberships(FieldsOnly):
     """Who uses which group: M pairs of a rank and one of its groups, in order of rank and number."""
 
     ranks: Rows
@@ -87,7 +88,7 @@ class Exchanges:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RankClasses:
+class RankClasses(FieldsOnly):
     """The classes of a workload's ranks on a machine. R ranks in the order of the workload."""
 
     workload: Workload

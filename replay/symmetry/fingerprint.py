@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.compute.durations import Durations
 from chakrasim.traces.graph import CLOCK, ExecutionGraph, Ints, NodeKind, Rows
+from chakrasim.traces.shared.pickling import FieldsOnly
 from chakrasim.traces.workload import Workload
 
 COLUMNS = (
@@ -34,7 +35,7 @@ OTHER_ROOT, OWN_ROOT = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
+class Shape(FieldsOnly):
     """A rank's graph without what names groups and ranks."""
 
     graph: ExecutionGraph

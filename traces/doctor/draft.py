@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chakrasim.proto import execution_graph_pb2 as schema
-from chakrasim.proto.framing import frame_records, split_records
+from chakrasim.proto.framing import split_records
 from chakrasim.traces.graph import ExecutionGraph
 from chakrasim.traces.reading.decode import attribute_value, graph_from_messages
+from chakrasim.traces.reading.records import Framed
 from chakrasim.traces.writing.encode import encode_graph
 
 FIRST_SHOWN = 5
@@ -89,7 +90,7 @@ class Draft:
                 self.rank,
                 metadata,
                 nodes,
-                records=lambda: frame_records(m.SerializeToString() for m in (metadata, *nodes)),
+                records=Framed((metadata, *nodes)),
             )
         return self._graph
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from chakrasim.traces.attributes import RowsOf
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
@@ -287,9 +288,7 @@ def _copy(
         changed["peers"] = roots
     read = graph.read_attributes
     if read is not None and changed:
-        changed["read_attributes"] = lambda row: {
-            name: value for name, value in read(row).items() if name not in OF_RANKS
-        }
+        changed["read_attributes"] = RowsOf(read, np.arange(len(graph)), frozenset(OF_RANKS))
     return replace(
         graph,
         rank=rank,

@@ -13,6 +13,7 @@ from chakrasim.traces.attributes import Entries, RecordAttributes, packed
 from chakrasim.traces.builder import NARROWED, StringTable, csr_edges, narrowed
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, Defect, ExecutionGraph, NodeKind
 from chakrasim.traces.memory import MEMORY
+from chakrasim.traces.reading.records import AttributesOf
 from chakrasim.traces.units import PS_PER_US
 
 INT64_MAX = 2**63 - 1
@@ -171,7 +172,7 @@ def graph_from_messages(
         metadata=file_metadata,
         defects=tuple(defects),
         read_attributes=RecordAttributes(
-            lambda row: attributes_of(reader(position_of_row[row])),
+            AttributesOf(reader, attributes_of, position_of_row),
             n,
             None if integers is None else packed(integers),
         ),

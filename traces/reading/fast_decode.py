@@ -20,6 +20,7 @@ from chakrasim.traces.reading import column_cache
 from chakrasim.traces.reading.column_cache import Columns
 from chakrasim.traces.reading.decode import GROUPS_OBSERVED, attributes_of, declared_groups
 from chakrasim.traces.reading.proto_scan import INTEGERS, WORDS
+from chakrasim.traces.reading.records import AttributesOf, FileBytes, NodesAt
 from chakrasim.traces.reading.scan_columns import Nodes, read_columns, strings
 
 _MOST_WORDS = 128
@@ -193,10 +194,7 @@ def _graph(columns: Columns, source: Source) -> ExecutionGraph:
         metadata = metadata | {"dropped_dependencies": dropped}
     numbers, rows, values = (arrays.pop(f"more_{what}") for what in ("numbers", "rows", "values"))
 
-    def read_node(row: int) -> Any:
-        start = int(starts[row])
-        return schema.Node.FromString(data[start : start + int(sizes[row])])
-
+    read_node = NodesAt(data, starts, sizes)
     observed: list[int] = []
     if GROUPS_OBSERVED.encode() in data:
         listed = [number for number, name in enumerate(columns.texts["names"]) if GROUPS_OBSERVED in name]
@@ -216,8 +214,8 @@ def _graph(columns: Columns, source: Source) -> ExecutionGraph:
         rank=source.rank,
         groups=declared_groups(metadata, map(read_node, observed)),
         metadata=metadata,
-        read_attributes=RecordAttributes(lambda row: attributes_of(read_node(row)), len(starts), more),
-        records=lambda: data,
+        read_attributes=RecordAttributes(AttributesOf(read_node, attributes_of), len(starts), more),
+        records=FileBytes(data),
         **arrays,
         **tables,
     )

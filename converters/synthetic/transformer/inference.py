@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk
@@ -69,10 +70,7 @@ def generate_inference(model: Model, plan: Plan, request: Request, *, all_ranks:
     check_plan(model, plan)
     model = replace(model, has_dropout=False)
 
-    def stage_graph(stage: int, loads: Sequence[float]) -> tuple[ExecutionGraph, Ints]:
-        return _stage_graph(model, plan, request, stage, loads)
-
-    return spread(model, plan, stage_graph, all_ranks=all_ranks)
+    return spread(model, plan, partial(_stage_graph, model, plan, request), all_ranks=all_ranks)
 
 
 def cache_bytes(model: Model, plan: Plan, layers: int, tokens: int) -> int:

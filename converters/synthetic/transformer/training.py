@@ -9,6 +9,7 @@ makes graphs of every rank, which share columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template, collective
@@ -50,9 +51,7 @@ def generate_training(model: Model, plan: Plan, *, all_ranks: bool = False) -> W
     Raises ConfigError for a plan that doesn't fit the model.
     """
     check_plan(model, plan)
-    return spread(
-        model, plan, lambda stage, loads: _stage_graph(model, plan, stage, loads), all_ranks=all_ranks
-    )
+    return spread(model, plan, partial(_stage_graph, model, plan), all_ranks=all_ranks)
 
 
 def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -> tuple[ExecutionGraph, Ints]:

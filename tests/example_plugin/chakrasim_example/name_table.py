@@ -15,9 +15,8 @@ import numpy as np
 
 from chakrasim.replay.compute.interface import ComputeCost
 from chakrasim.replay.machine import Machine
-from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph
-from chakrasim.traces.units import us_to_ps
+from chakrasim.traces.units import PS_PER_US
 
 
 class NameTable:
@@ -31,14 +30,12 @@ class NameTable:
     @classmethod
     def from_machine(cls, machine: Machine) -> NameTable:
         """The table of a machine's file."""
-        table = machine.options_of("name-table", {"durations_us"}).get("durations_us", {})
-        for name, duration_us in table.items():
-            if not isinstance(duration_us, int | float) or not 0 <= duration_us < 1e9:
-                raise ConfigError(
-                    f"machine {machine.name!r}: options: name-table: durations_us: {name}: {duration_us!r} "
-                    "is no number of microseconds"
-                )
-        return cls({name: us_to_ps(duration_us) for name, duration_us in table.items()})
+        options = machine.options_of("name-table")
+        options.keys((), ("durations_us",))
+        if not options.has("durations_us"):
+            return cls({})
+        table = options.block("durations_us")
+        return cls({name: table.time_ps(name, PS_PER_US) for name in table.content})
 
     def durations(self, graph: ExecutionGraph) -> ComputeCost:
         """O(nodes)."""

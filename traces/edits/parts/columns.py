@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.attributes import NodeAttributes
+from chakrasim.traces.attributes import NodeAttributes, RowsOf
 from chakrasim.traces.builder import csr_edges
 from chakrasim.traces.graph import ExecutionGraph, Ints
 
@@ -74,4 +74,4 @@ def _attributes(
             {name: column[rows] for name, column in read.columns.items()},
             {new_row[row]: found for row, found in read.rows.items() if row in new_row},
         )
-    return lambda row: read(int(rows[row]))
+    return RowsOf(read, rows)

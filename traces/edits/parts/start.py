@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chakrasim.traces.attributes import RowsOf
 from chakrasim.traces.edits.parts.columns import COLUMNS
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, NodeKind
 
@@ -55,7 +56,7 @@ def delay_start(graph: ExecutionGraph, delay_ps: int) -> ExecutionGraph:
         parent_offsets=offsets,
         parents=np.insert(graph.parents, at, n).astype(np.int32),
         parent_is_control=np.insert(graph.parent_is_control, at, True),
-        read_attributes=None if read is None else lambda row: read(row) if row < n else {},
+        read_attributes=None if read is None else RowsOf(read, np.arange(n)),
         records=None,
     )
 

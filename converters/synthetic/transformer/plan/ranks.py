@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,10 +126,7 @@ def spread(model: Model, plan: Plan, stage_graph: StageGraph, *, all_ranks: bool
     counts = None if all_ranks else {rank: plan.ranks // len(graphs) for rank in graphs}
     others, notes = None, []
     if len(graphs) < plan.ranks:
-        others = Others(
-            lambda blocks: are_alike(plan, blocks),
-            lambda: spread(model, plan, stage_graph, all_ranks=True),
-        )
+        others = Others(partial(are_alike, plan), partial(spread, model, plan, stage_graph, all_ranks=True))
         notes.append(
             f"{len(graphs):,} of {plan.ranks:,} ranks are replayed; each stands for "
             f"{plan.ranks // len(graphs):,} that do the same, and what is listed is that of those replayed"
