@@ -18,8 +18,8 @@ import click
 from published_runs import Run, Unpredicted, runs
 from testbeds import machine_of
 
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.converters.synthetic.transformer.training import generate_training
 from chakrasim.replay.cli.progress import progress
 from chakrasim.replay.report.console import new_table, people_console, print_table

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from chakrasim.replay.machine.load import load_machine, machine_names
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate, simulate_many
 from chakrasim.traces.builder import graph_of_columns
@@ -90,7 +91,7 @@ def require_same(batch: list[Result], alone: list[Result]) -> None:
         if not (
             np.array_equal(one.starts_ps, other.starts_ps)
             and np.array_equal(one.ends_ps, other.ends_ps)
-            and one.to_json() == other.to_json()
+            and json_document(one) == json_document(other)
         ):
             sys.exit(f"{one.machine.name}: a batch gives another result than a replay of its own")
         if one.deadlock is not None:

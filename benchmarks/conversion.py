@@ -28,8 +28,8 @@ import numpy as np
 import orjson
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.kineto_reader import read_recording
-from chakrasim.converters.pytorch.scanned import scan_file
+from chakrasim.converters.pytorch.read.kineto_reader import read_recording
+from chakrasim.converters.pytorch.read.scan_driver import scan_file
 from chakrasim.replay.report.console import new_table, people_console, print_table
 
 SHARED = Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -135,9 +135,9 @@ def measure(what: str, path: Path) -> dict[str, Any]:
 
 def check_columns(path: Path, scanned: Any) -> None:
     """Both ways of reading give the same host and device columns; the scanner didn't leave it to objects."""
-    from chakrasim.converters.pytorch.collected import Collected
+    from chakrasim.converters.pytorch.read.event_columns import EventColumns
 
-    if scan_file(path, Collected(str(path), lambda name: False)) is None:
+    if scan_file(path, EventColumns(str(path), lambda name: False)) is None:
         sys.exit(f"{path}: isn't scanned")
     parsed = read_recording(path, is_scanned=False)
     for part in ("host", "device"):

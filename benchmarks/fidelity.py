@@ -16,7 +16,7 @@ from statistics import median
 import click
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.sniff import is_profiler_file
+from chakrasim.converters.pytorch.read.sniff import is_profiler_file
 from chakrasim.replay.analysis.fidelity import Fidelity, compare, has_recording, replay_as_recorded
 from chakrasim.replay.report.console import new_table, people_console, print_table
 from chakrasim.traces.check import raise_problems

@@ -22,7 +22,7 @@ from chakrasim.converters.synthetic.transformer import Plan, generate_training, 
 from chakrasim.traces import GraphBuilder, NodeKind, io
 from chakrasim.traces.graph import ExecutionGraph
 from chakrasim.traces.reading.column_cache import VARIABLE
-from chakrasim.traces.workload import read_workload
+from chakrasim.traces.workload_files import read_workload
 from chakrasim.traces.writing.encode import encode_graph
 
 CHAIN_NODES = 100_000

@@ -9,8 +9,8 @@ from dataclasses import replace
 from published_models import preset
 from published_setup import Row, Run, Unstated, count, number, numbers, text
 
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
 MACHINES = {
     "dgx-h100": "hgx-h100",

@@ -8,8 +8,8 @@ from math import ceil
 from published_models import megatron_core_gpt, megatron_gpt
 from published_setup import Row, Run, Unstated, count, fitting_micro_batch, number, text, value
 
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
 MEGATRON_2021 = Plan(
     dtype="fp16",

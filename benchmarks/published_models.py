@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from published_setup import Unstated
 
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.presets import load_model
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.model.presets import load_model
 from chakrasim.traces.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from published_megatron import megatron_a100, megatron_h100, sequence_parallel, 
 from published_setup import Row, Run, Unpredicted, Unstated, text
 from published_torch import llama3, llm_foundry, maxtext, neusight, torchtitan
 
-from chakrasim.converters.synthetic.transformer.rules import check_plan
+from chakrasim.converters.synthetic.transformer.plan.rules import check_plan
 from chakrasim.traces.errors import ConfigError
 
 __all__ = ["Run", "Unpredicted", "read_row", "runs"]

@@ -9,7 +9,7 @@ from math import prod
 from published_models import hugging_face, mpt, preset
 from published_setup import Row, Run, Unstated, count, fitting_micro_batch, number, text, value
 
-from chakrasim.converters.synthetic.transformer.plan import Plan
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
 FOUNDRY_MACHINES = {
     "a100_40gb": "dgx-a100-40gb",

@@ -36,7 +36,8 @@ from chakrasim.replay.report.console import new_table, people_console, print_tab
 from chakrasim.traces.builder import GraphBuilder, graph_of_columns
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.io import write_graph
-from chakrasim.traces.workload import Workload, read_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import read_workload
 
 ASTRA_TIMES = (
     Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from chakrasim.replay.analysis.critical_path import critical_path, parts
 from chakrasim.replay.cli.open_workload import DEFAULT_TRACE, open_workload, self_check
 from chakrasim.replay.machine.load import DEFAULT_MACHINE, load_machine
-from chakrasim.replay.report.result.critical_path_table import critical_path, parts
 from chakrasim.replay.report.result.tables import print_replay
 from chakrasim.replay.simulate import simulate
 

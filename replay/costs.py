@@ -24,8 +24,7 @@ from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 
 if TYPE_CHECKING:
     from chakrasim.replay.compute.durations import NodeDurations
-    from chakrasim.replay.engine.program import Program
-    from chakrasim.replay.engine.recorded_rendezvous import Meetings
+    from chakrasim.replay.engine.program import Meetings, Program
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.replay.network.interface import NetworkModel, Priced
 
@@ -94,7 +93,7 @@ def cost(
             "uses: they run over every dimension that their group spans"
         )
     meetings = None
-    if network.needs_recording:
+    if network.splits_recording:
         meetings = recorded_meetings(program, roles, recorded_ps, durations_ps, collectives_ps, cycle_ps)
     markers = _with_markers_on_a_lane(program) if asks else None
     if not machine.system.rules.markers_use_the_network:

@@ -20,8 +20,8 @@ import numpy as np
 from chakrasim.replay.compute.durations import NodeDurations, compute_model, default_compute
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
-from chakrasim.replay.engine.kernel import PLAIN
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.kernel import NEVER_PS, PLAIN
+from chakrasim.replay.engine.program import WholeProgram
 from chakrasim.replay.network import network_model
 from chakrasim.replay.network.interface import asks_network
 from chakrasim.replay.results.result import Replayed, Result
@@ -53,7 +53,8 @@ class Prepared:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self._programs: dict[int, Program] = {}
+        self._programs: dict[int, WholeProgram] = {}
+        self._everyone: Workload | None = None
         self._quotients: dict[bytes, Program] = {}
         self._kinds: dict[tuple[int, bool], Kinds] = {}
 
@@ -70,10 +71,8 @@ class Prepared:
         """As the function `simulate` on the workload."""
         compute = compute or default_compute(self.workload, machine.compute)
         model = network_model(network)
-        # Ranks without a graph are like the others only where nothing depends on what else is under way.
-        needs_all = asks_network(model, self.workload, machine)
-        blocks = None if needs_all else machine.blocks(self.workload.world_size)
-        workload = self.workload.complete_for(blocks)
+        description, machine = machine, _sized(machine, self.workload.world_size)
+        workload = self._workload_for(machine, model)
         durations = NodeDurations.of(workload, compute_model(compute, machine), scales)
         if classes:
             found = self._classes(workload, machine, network, model, durations)
@@ -91,14 +90,28 @@ class Prepared:
         return Result(
             replayed=Replayed(program, starts_ps[: len(program)], ends_ps[: len(program)]),
             classes=found,
-            lay_out=lambda: self._program(workload),
-            machine=machine,
+            whole=self._whole(workload),
+            machine=description,
             compute=compute,
             network=network,
+            waits=model.waits,
             notes=(*workload.notes, *costs.notes, *notes),
             has_meetings=costs.meetings is not None,
             extrapolated=skipped,
         )
+
+    def _workload_for(self, machine: Machine, model: NetworkModel) -> Workload:
+        """With graphs of all ranks where the machine needs those; they are made once.
+
+        Those without one are like the others only where nothing depends on what else is under way.
+        """
+        asks = asks_network(model, self.workload, machine)
+        blocks = None if asks else machine.blocks(self.workload.world_size)
+        if self.workload.stands_for_all_on(blocks):
+            return self.workload
+        if self._everyone is None:
+            self._everyone = self.workload.complete_for(None)
+        return self._everyone
 
     def _classes(
         self,
@@ -116,36 +129,35 @@ class Prepared:
             if not model.prices_ahead:
                 why = "messages of different ranks meet"
             return every_rank(workload, f"with --network {network} {why}")
-        splits_recording = model.needs_recording and model.waits
-        if machine.system.rules.ends_one_by_one and splits_recording:
+        if machine.system.rules.ends_one_by_one and model.splits_recording:
             return every_rank(workload, "by ASTRA-sim's rules the ranks' order matters")
-        key = len(workload.graphs), splits_recording
+        key = len(workload.graphs), model.splits_recording
         if key not in self._kinds:
-            self._kinds[key] = kinds_of_graphs(workload, by_root=splits_recording)
+            self._kinds[key] = kinds_of_graphs(workload, by_root=model.splits_recording)
         kinds = self._kinds[key].with_durations(list(durations.by_rank.values()))
         is_asked = asks_network(model, workload, machine)
         prices = model.waits and not is_asked
         classes = rank_classes(workload, machine if prices else None, kinds)
-        if is_asked and not (
-            len(classes) == 1 and all_alike(workload, machine.sized_for(workload.world_size))
-        ):
+        if is_asked and not (len(classes) == 1 and all_alike(workload, machine)):
             return every_rank(workload, "the machine schedules collectives by rank, and not all do the same")
         return classes
 
     def _program_of(self, classes: RankClasses) -> Program:
         if classes.is_whole:
-            return self._program(classes.workload)
+            return self._whole(classes.workload).program
         key = classes.index.tobytes()
         if key not in self._quotients:
             self._quotients[key] = quotient(classes)
         return self._quotients[key]
 
-    def _program(self, workload: Workload) -> Program:
+    def _whole(self, workload: Workload) -> WholeProgram:
         """One for the ranks that have graphs, one for all where a machine needs those."""
-        ranks = len(workload.graphs)
-        if ranks not in self._programs:
-            self._programs[ranks] = lower(workload)
-        return self._programs[ranks]
+        return self._programs.setdefault(len(workload.graphs), WholeProgram(workload))
+
+
+def _sized(machine: Machine, world_size: int) -> Machine:
+    """The machine with every size known. One that is too small stays so: it is refused where it is needed."""
+    return machine.sized_for(world_size) if machine.holds(world_size) else machine
 
 
 def simulate(
@@ -214,13 +226,19 @@ def run_program(
     )
     state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
     watch = None
-    if extrapolate and network is None and not one_by_one:
+    if extrapolate and network is None and not one_by_one and _fits_the_clock(costs):
         from chakrasim.replay.engine.repetition.extrapolate import watch_for
 
         watch = watch_for(state, [len(graph) for graph in program.workload.graphs.values()])
     starts_ps, ends_ps = run(state, network=network, one_by_one=one_by_one, watch=watch)
     notes = () if network is None else network.notes
     return starts_ps, ends_ps, notes, 0 if watch is None else watch.finish()
+
+
+def _fits_the_clock(costs: Costs) -> bool:
+    """Whether even all nodes one after the other would end before the clock does."""
+    total_ps = costs.durations_ps.sum(dtype=np.float64) + costs.collectives_ps.sum(dtype=np.float64)
+    return bool(total_ps < NEVER_PS)
 
 
 def _are_chains(program: Program, costs: Costs) -> bool:

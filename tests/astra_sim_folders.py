@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chakrasim.replay.astra_sim.files import Imported, read_astra_sim
+from chakrasim.replay.astra_sim.files import read_astra_sim
+from chakrasim.replay.astra_sim.imported import Imported
 
 NETWORK = {"topology": ["Ring"], "npus_count": [4], "bandwidth": [50.0], "latency": [500.0]}
 NETWORK_2D = {

@@ -15,7 +15,7 @@ from chakrasim.replay.cli.main import main
 from chakrasim.traces import ExecutionGraph, NodeKind
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.doctor import Mend, mend
-from chakrasim.traces.workload import read_workload
+from chakrasim.traces.workload_files import read_workload
 
 COMP, COLL, METADATA = NodeKind.COMP, NodeKind.COLL, NodeKind.METADATA
 ALL_REDUCE_KERNEL = "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.replay.analysis.fidelity import compare, has_recording, replay_as_recorded
-from chakrasim.replay.cli.open_workload import convert_traces, open_workload
+from chakrasim.replay.cli.open_workload import open_workload
 from chakrasim.replay.report.trace.summary import describe_workload
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
@@ -25,13 +26,28 @@ from chakrasim.traces.workload import Workload
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).parents[2] / "shared"))
 MOST_LANES = 12
+FOLDERS = ("megatron_tp2_v100", "megatron_tp8_a100", "resnet50_ddp2_hostonly")
+"""Those with several ranks."""
+
+
+SAMPLES = Path(__file__).parent.parent / "traces" / "samples"
+
+
+def sample_file(name: str) -> Path:
+    """Where the summary of one of the package's own samples stands."""
+    return GOLDEN / "samples" / (name.replace("/", "__") + ".txt")
+
+
+def samples() -> list[str]:
+    """Files of the package's own samples, profiler traces and graphs, by name."""
+    return sorted(str(path.relative_to(SAMPLES)) for path in SAMPLES.glob("*/*.gz"))
 
 
 def inputs(shared: Path) -> list[str]:
     """Every file of the recorded traces, and every folder with several ranks, by name."""
     root = shared / "real_traces"
     files = [p for p in sorted(root.rglob("*")) if p.is_file() and p.parent != root]
-    folders = [root / name for name in ("megatron_tp2_v100", "megatron_tp8_a100", "resnet50_ddp2_hostonly")]
+    folders = [p for name in FOLDERS if (p := root / name).is_dir()]
     own = [p for p in sorted((shared / "own_traces").glob("out_*")) if p.is_dir()]
     return [str(p.relative_to(shared)) for p in (*files, *folders, *own)]
 
@@ -49,7 +65,7 @@ def summary(path: Path) -> str:
 def _lines(path: Path) -> Iterator[str]:
     try:
         if path.is_dir():  # one holds graphs as well, which somebody else made
-            workload = convert_traces(path, partial=True)
+            workload = convert_pytorch(path, partial=True)
         else:
             workload = open_workload(str(path), partial=True, check=False)
     except TraceError as error:
@@ -120,7 +136,10 @@ def _self_check(workload: Workload) -> Iterator[str]:
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
-    for old in GOLDEN.glob("*.txt"):
+    for old in GOLDEN.glob("*.txt") if SHARED.is_dir() else ():
         old.unlink()
-    for name in inputs(SHARED):
+    (GOLDEN / "samples").mkdir(exist_ok=True)
+    for name in samples():
+        sample_file(name).write_text(summary(SAMPLES / name))
+    for name in inputs(SHARED) if SHARED.is_dir() else ():
         golden_file(name).write_text(summary(SHARED / name))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
 
 import numpy as np
 from naive_replay import naive_replay
 
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import SEND
-from chakrasim.replay.engine.program import Program, lower
-from chakrasim.replay.machine.scheduling import Scheduling
+from chakrasim.replay.engine.program import Program, WholeProgram, lower
+from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.results.result import Replayed, Result
 from chakrasim.replay.symmetry.classes import every_rank
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
-
-if TYPE_CHECKING:
-    from chakrasim.replay.machine.machine import Machine
 
 COLLECTIVE_PS = 100
 MESSAGE_PS = 30
@@ -88,11 +84,11 @@ def result_of(workload: Workload, *, collective_ps: int = COLLECTIVE_PS) -> Resu
     costs_ps = np.full(len(program.collectives), collective_ps)
     starts_ps, ends_ps = run(program.state(durations(program), costs_ps))
     n = len(program)
-    machine = cast("Machine", SimpleNamespace(name="test machine", system=Scheduling()))
+    machine = replace(load_machine("ethernet-10g"), name="test machine")
     return Result(
         Replayed(program, starts_ps[:n], ends_ps[:n]),
         every_rank(workload, "it is a test"),
-        lambda: program,
+        WholeProgram(workload),
         machine,
         "measured",
         "analytical",

@@ -37,7 +37,7 @@ def fitting(benchmarks: None) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def published(benchmarks: None, shared: Path) -> list[object]:
-    found, _ = importlib.import_module("published_runs").runs(shared / "published" / "measured.json")
+    found, _ = importlib.import_module("published_runs").runs(shared / "published/measured.json")
     return list(found)
 
 
@@ -47,6 +47,7 @@ def mean_error(accuracy: ModuleType, chosen: list[object]) -> float:
     return float(accuracy.summary(predictions)["mean_abs_error_percent"])
 
 
+@pytest.mark.slow
 def test_megatron_and_sequence_parallel_rows(accuracy: ModuleType, published: list[object]) -> None:
     families = ("megatron-a100", "megatron-h100", "sequence-parallel")
     chosen = [run for run in published if run.family in families]  # type: ignore[attr-defined]
@@ -54,6 +55,7 @@ def test_megatron_and_sequence_parallel_rows(accuracy: ModuleType, published: li
     assert mean_error(accuracy, chosen) <= 5
 
 
+@pytest.mark.slow
 def test_some_rows_of_every_family(accuracy: ModuleType, published: list[object]) -> None:
     by_family: dict[str, list[object]] = {}
     for run in published:

@@ -10,14 +10,13 @@ from typing import Any
 import orjson
 import pytest
 from click.testing import CliRunner
-from conftest import shared_folder
+from conftest import shared_files
+from recorded_runs import CASES, NAMES, recorded_run
 
 from chakrasim.replay.astra_sim.conformance import EXACT, HANGS_THERE, check_case, read_cases
 from chakrasim.replay.cli.main import main
 from chakrasim.traces.errors import ConfigError
 
-ORACLE = shared_folder() / "oracle"
-CASES = {case["id"]: case for case in read_cases(ORACLE)} if ORACLE.is_dir() else {}
 DOCS = Path(__file__).parent.parent / "docs/astra-sim.md"
 MOST_LISTED = 10
 BACKENDS = {"unaware": "congestion-unaware", "aware": "congestion-aware"}
@@ -43,13 +42,9 @@ def command_line(case: dict[str, Any], folder: Path) -> list[str]:
     return [*given, "--astra-backend", BACKENDS[case["backend"]]]
 
 
-def test_the_recorded_runs_are_there(shared: Path) -> None:
-    assert len(CASES) == 112
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_recorded_run_is_met_to_the_nanosecond(shared: Path, name: str) -> None:
-    verdict = check_case(CASES[name], shared / "oracle")
+    verdict = check_case(*recorded_run(shared, name))
     if name in listed():
         assert verdict.verdict == HANGS_THERE
         assert None not in verdict.finish_ns
@@ -57,10 +52,11 @@ def test_a_recorded_run_is_met_to_the_nanosecond(shared: Path, name: str) -> Non
         assert (verdict.verdict, verdict.detail) == (EXACT, "")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_it_is_met_through_the_command_line_too(shared: Path, name: str) -> None:
-    case = CASES[name]
-    result = CliRunner().invoke(main, command_line(case, shared / "oracle"))
+    case, folder = recorded_run(shared, name)
+    result = CliRunner().invoke(main, command_line(case, folder))
     assert result.exit_code == 0, result.stderr
     ranks = orjson.loads(result.stdout)["ranks"]
     if name not in listed():
@@ -71,18 +67,21 @@ def test_it_is_met_through_the_command_line_too(shared: Path, name: str) -> None
 
 def test_few_runs_are_listed_and_each_is_one(shared: Path) -> None:
     assert len(listed()) <= MOST_LISTED
-    assert listed() <= set(CASES)
+    for name in listed():
+        recorded_run(shared, name)
 
 
+@pytest.mark.slow
 def test_the_command_counts_what_is_exact(shared: Path) -> None:
-    result = CliRunner().invoke(main, ["conformance", str(shared / "oracle")])
+    folders = {recorded_run(shared, name)[1] for name in NAMES}
+    result = CliRunner().invoke(main, ["conformance", *map(str, folders)])
     assert result.exit_code == 0, result.output
     exact = len(CASES) - len(listed())
     assert result.stdout.splitlines()[-1] == f"{exact} of {len(CASES)} exact"
 
 
 def test_a_run_that_differs_is_named_and_the_exit_code_says_so(shared: Path, tmp_path: Path) -> None:
-    case = json.loads(json.dumps(CASES["A00_ar_1KB_ring4"]))
+    case = json.loads(json.dumps(recorded_run(shared, "A00_ar_1KB_ring4")[0]))
     case["observed"]["finish"][2] += 1
     (tmp_path / "cases.json").write_text(json.dumps({"cases": [case]}))
     (tmp_path / "cases").symlink_to(shared / "oracle/cases")
@@ -99,7 +98,6 @@ def test_a_folder_without_recorded_runs_is_refused(tmp_path: Path, text: str) ->
         read_cases(tmp_path)
 
 
-MALFORMED = sorted(path.name for path in (ORACLE / "malformed").glob("*")) if ORACLE.is_dir() else []
 SOUND_HERE = (
     # ASTRA-sim crashes, hangs or stops; here the input means something.
     "bug_direct_ar_heap_corruption",
@@ -138,12 +136,15 @@ REFUSED_HERE = {
     "sys_splits_missing": "preferred-dataset-splits",
 }
 
+MALFORMED = sorted({*SOUND_HERE, *REFUSED_HERE, *(path.name for path in shared_files("oracle/malformed/*"))})
+
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_bad_input_ends_in_one_line_or_in_a_result(shared: Path, name: str) -> None:
     backend = "aware" if "aware" in name else "unaware"
-    case = {"workload": {"dir": f"malformed/{name}", "prefix": "t"}, "cli": [], "backend": backend}
-    result = CliRunner().invoke(main, command_line(case, shared / "oracle"))
+    folder = shared / f"oracle/malformed/{name}"
+    case = {"workload": {"dir": name, "prefix": "t"}, "cli": [], "backend": backend}
+    result = CliRunner().invoke(main, command_line(case, folder.parent))
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert result.exit_code in (0, 2)
     if result.exit_code == 2:

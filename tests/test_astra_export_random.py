@@ -82,6 +82,7 @@ def _add_step(
     return [builder.add(NodeKind.COLL, name, comm_kind=kinds[step], comm_bytes=100, group=group, **common)]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**9), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_random_graphs_run_and_keep_what_waits_for_what(
@@ -142,9 +143,10 @@ collectives:
   default: ring
 """
 TRACES = ["sample:ddp_transformer", *map(str, shared_files("real_traces/megatron_tp[28]_*"))]
-TRACES += [str(path) for path in shared_files("own_traces/out_*") if path.name in ("out_fsdp2_tp", "out_pp")]
+TRACES += ["own_traces/out_fsdp2_tp", "own_traces/out_pp"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trace", TRACES)
 def test_a_recorded_trace_takes_as_long_there_as_here(
     trace: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -179,16 +181,17 @@ CASES = [path.parent for path in shared_files("oracle/cases/*/network.yml")]
 @pytest.mark.parametrize("case", CASES[::3], ids=lambda case: case.name)
 def test_a_recorded_run_takes_as_long_after_an_export(shared: Path, case: Path, tmp_path: Path) -> None:
     """The files of recorded runs of ASTRA-sim, exported, end on every rank when they ended before."""
-    groups = shared / case / "groups.json"
-    workload = load_workload(shared / case / "t", groups_file=groups if groups.exists() else None)
+    folder = shared / case
+    groups = folder / "groups.json"
+    workload = load_workload(folder / "t", groups_file=groups if groups.exists() else None)
     export = export_for_astra_sim(workload, tmp_path)
     again = load_workload(tmp_path / "trace", groups_file=export.groups_file)
     finishes = []
     for own, file in ((workload, groups if groups.exists() else None), (again, export.groups_file)):
         imported = read_astra_sim(
-            network=shared / case / "network.yml",
-            system=shared / case / "system.json",
-            remote_memory=shared / case / "remote.json",
+            network=folder / "network.yml",
+            system=folder / "system.json",
+            remote_memory=folder / "remote.json",
             groups=file,
         )
         network = "recorded" if imported.replay_only else "analytical"

@@ -15,15 +15,13 @@ import astra_reference
 import pytest
 from astra_cases import random_case, referee, replay
 from astra_node_cases import random_node_case
-from conftest import shared_folder
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from recorded_runs import NAMES, recorded_run
 
-from chakrasim.replay.astra_sim.conformance import check_case, read_cases
+from chakrasim.replay.astra_sim.conformance import check_case
 from chakrasim.replay.results.result import Result
 
-ORACLE = shared_folder() / "oracle"
-CASES = {case["id"]: case for case in read_cases(ORACLE)} if ORACLE.is_dir() else {}
 SEEDS = st.integers(0, 10**9)
 EXAMPLES = 60
 
@@ -58,21 +56,24 @@ def compare(case: dict[str, Any]) -> None:
         assert events(result, rank) == sorted(expected.events[rank])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_the_referee_knows_the_recorded_runs(shared: Path, name: str) -> None:
-    case = CASES[name]
-    found = astra_reference.run_case(case, shared / "oracle" / case["workload"]["dir"])
+    case, folder = recorded_run(shared, name)
+    found = astra_reference.run_case(case, folder / case["workload"]["dir"])
     assert found.finish == case["observed"]["finish"]
     for rank, expected in case["observed"]["node_events"].items():
         assert Counter(found.events[int(rank)]) == Counter(map(tuple, expected))
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_idle_links_in_one_to_three_dimensions(seed: int) -> None:
     compare(random_case(seed, backend="unaware"))
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_links_that_messages_share(seed: int) -> None:
@@ -85,6 +86,7 @@ def test_graphs_of_all_kinds_of_nodes(seed: int) -> None:
     compare(random_node_case(seed))
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=EXAMPLES // 2, deadline=None)
 def test_a_memory_bus_that_chunks_share(seed: int) -> None:
@@ -106,7 +108,8 @@ def test_recorded_runs_don_t_need_one_rank_to_speak_for_all(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("A03_ar_1GB_ring16_ch64_act2", "C11_a2a_16MB_3d_mixed_ch8", "C15_ar_1MB_4x4x4_ch1")
-    speaking = [check_case(CASES[name], shared / "oracle") for name in names]
+    runs = [recorded_run(shared, name) for name in names]
+    speaking = [check_case(*run) for run in runs]
     monkeypatch.setattr("chakrasim.replay.simulate.all_alike", lambda *_: False)
-    assert [check_case(CASES[name], shared / "oracle") for name in names] == speaking
+    assert [check_case(*run) for run in runs] == speaking
     assert {verdict.verdict for verdict in speaking} == {"exact"}

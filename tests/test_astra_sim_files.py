@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from astra_sim_folders import NETWORK_2D, REMOTE, read, read_folder
+from astra_sim_folders import NETWORK, NETWORK_2D, REMOTE, read, read_folder
 from conftest import shared_files
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
@@ -94,6 +94,14 @@ def test_algorithms_have_our_names(tmp_path: Path) -> None:
     assert algorithms[CommKind.ALL_TO_ALL] == ("one-ring",)
     assert algorithms[CommKind.BROADCAST] == algorithms[CommKind.BARRIER] == ()
     assert imported.notes == ()
+
+
+@pytest.mark.parametrize("keys", [("topology",), tuple(NETWORK)])
+def test_a_word_or_number_is_read_as_a_list_of_one(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    imported = read(tmp_path, network=NETWORK | {key: NETWORK[key][0] for key in keys})
+    assert imported.machine.dimensions == read(tmp_path).machine.dimensions
+    (note,) = imported.notes
+    assert f"{', '.join(keys)} without brackets" in note
 
 
 def test_a_list_for_the_leading_dimensions_stays_short_and_is_noted(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from chakrasim.traces.graph import ExecutionGraph, NodeKind
 from chakrasim.traces.order import program_order
 from chakrasim.traces.workload import Workload
 
+pytestmark = pytest.mark.slow
 TRACES = [
     "hta_cuda_sync_events/alexnet.json.gz",
     "hta_cuda_sync_events/event_sync_multi_stream.json.gz",
@@ -79,7 +80,7 @@ def longest_path_ps(graph: ExecutionGraph, durations_ps: np.ndarray) -> int:
 @pytest.mark.parametrize("name", TRACES)
 def test_nothing_is_pinned(shared: Path, name: str) -> None:
     """Without any durations everything happens at once, however late it was recorded."""
-    workload = converted(shared / "real_traces" / name)
+    workload = converted(shared / f"real_traces/{name}")
     nothing = replay(workload, Scales(patterns=(("*", 0.0),)))
     assert nothing.step_time_ps == 0
     assert replay(workload).step_time_ps > 0  # type: ignore[operator]
@@ -87,7 +88,7 @@ def test_nothing_is_pinned(shared: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", TRACES)
 def test_without_the_device_a_replay_takes_the_hosts_own_time(shared: Path, name: str) -> None:
-    workload = converted(shared / "real_traces" / name)
+    workload = converted(shared / f"real_traces/{name}")
     graph = graph_of(workload)
     own_ps = np.where(graph.is_cpu, graph.durations_ps, 0)
     alone = replay(with_durations(workload, own_ps))
@@ -98,7 +99,7 @@ def test_without_the_device_a_replay_takes_the_hosts_own_time(shared: Path, name
 
 @pytest.mark.parametrize("name", TRACES)
 def test_without_the_host_a_replay_takes_the_longest_chain_of_the_device(shared: Path, name: str) -> None:
-    workload = converted(shared / "real_traces" / name)
+    workload = converted(shared / f"real_traces/{name}")
     graph = graph_of(workload)
     own_ps = np.where(graph.is_cpu, 0, graph.durations_ps)
     alone = replay(with_durations(workload, own_ps))
@@ -110,7 +111,7 @@ def test_without_the_host_a_replay_takes_the_longest_chain_of_the_device(shared:
 def test_kernels_of_twice_the_length_nearly_double_a_step_that_the_device_bounds(
     shared: Path, name: str
 ) -> None:
-    workload = converted(shared / "real_traces" / name)
+    workload = converted(shared / f"real_traces/{name}")
     graph = graph_of(workload)
     is_kernel = ~graph.is_cpu & (graph.kinds == NodeKind.COMP) & (graph.lanes >= 0)
     once = replay(workload).step_time_ps

@@ -18,6 +18,7 @@ from chakrasim.converters.synthetic.transformer import Model, Plan, generate_tra
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.report.result.symmetry_table import document
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate, simulate_many
@@ -35,7 +36,7 @@ def compared(workload: Workload, machine: Machine, **options: Any) -> Result:
     assert every.classes.is_whole
     np.testing.assert_array_equal(result.starts_ps, every.starts_ps)
     np.testing.assert_array_equal(result.ends_ps, every.ends_ps)
-    assert result.to_json() == every.to_json()
+    assert json_document(result) == json_document(every)
     assert result.has_meetings == every.has_meetings
     return result
 

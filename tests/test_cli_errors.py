@@ -65,7 +65,7 @@ def test_a_path_that_is_not_there(
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    assert f"{tmp_path}: the folder holds neither" in one_line(run("replay", tmp_path))
+    assert f"{tmp_path}: the folder holds no trace" in one_line(run("replay", tmp_path))
 
 
 def test_a_hole_in_the_rank_numbers(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.collective import generate_collective
+from chakrasim.converters.synthetic.micro.collective import generate_collective
 from chakrasim.replay.collectives import collective_ps
 from chakrasim.replay.machine.machine import Accelerator, Dimension, Machine
 from chakrasim.replay.transport.uncontended import message_ps

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,18 +18,43 @@ from chakrasim.traces.reading import column_cache
 from chakrasim.traces.reading.column_cache import Columns
 from chakrasim.traces.shared import jit
 from chakrasim.traces.testing import graph
-from chakrasim.traces.workload import read_workload
+from chakrasim.traces.workload_files import read_workload
 from chakrasim.traces.writing.encode import encode_graph
 
 WRITER = """
-import sys
+import itertools, os, signal, sys
 import numpy as np
-from chakrasim.traces.reading.column_cache import Columns, store
-arrays = {"a": np.arange(2_000_000), "b": np.ones(1000, dtype=np.int8)}
-print("ready", flush=True)
-while True:
-    store("entry", Columns(arrays, {"names": ["x", "y"]}))
+from chakrasim.traces.reading import column_cache
+
+def store(size):
+    column_cache.store("entry", column_cache.Columns({"a": np.arange(size)}, {}))
+
+def killed_before(step):  # a line of the function that writes an entry
+    def trace(frame, event, argument):
+        nonlocal step
+        if frame.f_code is not column_cache._write.__code__:
+            return None
+        if event == "line":
+            if step == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            step -= 1
+        return trace
+    sys.settrace(trace)
+
+store(5)
+for step in itertools.count():
+    writer = os.fork()
+    if writer == 0:
+        killed_before(step)
+        store(200_000)
+        os._exit(0)
+    _, status = os.waitpid(writer, 0)
+    entry = column_cache.load("entry")
+    print(len(entry.arrays["a"]), int(entry.arrays["a"].sum()))
+    if status == 0:
+        break
 """
+"""Replaces an entry again and again, each time killed before a later line of doing so; says what is there."""
 
 
 def columns() -> Columns:
@@ -75,24 +98,15 @@ def test_every_damage_is_seen(folder: Path) -> None:
 
 
 def test_a_writer_killed_at_any_time_leaves_whole_entries(folder: Path) -> None:
-    expected = {"a": np.arange(2_000_000), "b": np.ones(1000, dtype=np.int8)}
-    random = np.random.default_rng(0)
-    found = 0
-    for delay_s in random.uniform(0, 0.15, 12):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER], stdout=subprocess.PIPE, text=True)
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(delay_s)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
-        # a whole entry, of this writer or an earlier one; or none, where the first was killed too early
-        entry = column_cache.load("entry")
-        if entry is not None:
-            assert_same(entry, Columns(expected, {"names": ["x", "y"]}))
-            found += 1
-    assert found
-    for path in folder.glob(".*.part"):
+    done = subprocess.run([sys.executable, "-c", WRITER], stdout=subprocess.PIPE, text=True, check=True)
+    old, new = "5 10", "200000 19999900000"
+    found = done.stdout.splitlines()
+    replaced = found.index(new)
+    assert replaced > 10  # lines of writing, after each of which it was killed
+    assert found == [old] * replaced + [new] * (len(found) - replaced)
+    abandoned = list(folder.glob(".*.part"))
+    assert abandoned
+    for path in abandoned:
         os.utime(path, (0, 0))
     column_cache.store("other", columns())
     assert not list(folder.glob(".*.part"))  # what the killed ones left goes in time

@@ -23,7 +23,7 @@ from chakrasim.traces.graph import ExecutionGraph
 from chakrasim.traces.reading import column_cache
 from chakrasim.traces.reading import fast_decode as decode_bytes
 from chakrasim.traces.shared import jit
-from chakrasim.traces.workload import read_workload
+from chakrasim.traces.workload_files import read_workload
 
 pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")
 

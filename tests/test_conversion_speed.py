@@ -14,12 +14,13 @@ from conftest import shared_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.pytorch import json_values, nesting, scanned
-from chakrasim.converters.pytorch.collected import Collected, nanoseconds
-from chakrasim.converters.pytorch.json_text import BAD
-from chakrasim.converters.pytorch.kineto import Recording
-from chakrasim.converters.pytorch.kineto_reader import read_all, read_recording
-from chakrasim.converters.pytorch.names import describes_communication
+from chakrasim.converters.pytorch.host import nesting
+from chakrasim.converters.pytorch.read import json_values, scan_driver
+from chakrasim.converters.pytorch.read.event_columns import EventColumns, nanoseconds
+from chakrasim.converters.pytorch.read.json_text import BAD
+from chakrasim.converters.pytorch.read.kineto import Recording
+from chakrasim.converters.pytorch.read.kineto_reader import read_all, read_recording
+from chakrasim.converters.pytorch.read.spellings import describes_communication
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.shared import jit
 
@@ -53,7 +54,7 @@ def document(*events: str, before: str = '"schemaVersion": 1', after: str = '"tr
 
 
 def is_scanned(path: Path) -> bool:
-    return scanned.scan_file(path, Collected(str(path), describes_communication)) is not None
+    return scan_driver.scan_file(path, EventColumns(str(path), describes_communication)) is not None
 
 
 def agrees(path: Path, text: str) -> None:
@@ -69,7 +70,6 @@ def agrees(path: Path, text: str) -> None:
 
 
 TRACES = [
-    *sorted(SAMPLES.rglob("device*.json.gz")),
     *(
         path
         for path in shared_files("real_traces/*/*.json.gz")
@@ -81,11 +81,21 @@ TRACES = [
 ]
 
 
+def scanned_as_parsed(path: Path) -> None:
+    assert is_scanned(path)
+    ways = [read_recording(path, is_scanned=is_scanned) for is_scanned in (True, False)]
+    assert content(ways[0]) == content(ways[1])
+
+
+@pytest.mark.parametrize("trace", sorted(SAMPLES.rglob("kineto*.json.gz")), ids=lambda path: path.name)
+def test_samples_are_scanned_to_the_last_bit(trace: Path) -> None:
+    scanned_as_parsed(trace)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("trace", TRACES, ids=str)
 def test_recorded_traces_are_scanned_to_the_last_bit(shared: Path, trace: Path) -> None:
-    assert is_scanned(shared / trace)
-    ways = [read_recording(shared / trace, is_scanned=is_scanned) for is_scanned in (True, False)]
-    assert content(ways[0]) == content(ways[1])
+    scanned_as_parsed(shared / trace)
 
 
 def test_events_that_pieces_cut_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +103,9 @@ def test_events_that_pieces_cut_are_whole(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "t.json").write_text(document(*events))
     (tmp_path / "t.json.gz").write_bytes(gzip.compress(document(*events).encode()))
     for size in (1, 7, 100, 1000):
-        monkeypatch.setattr(scanned, "_PIECE_BYTES", max(size, 100))
-        monkeypatch.setattr(scanned, "_PACKED_BYTES", size + 40)
-        monkeypatch.setattr(scanned, "_ROWS", size)
+        monkeypatch.setattr(scan_driver, "_CHUNK_BYTES", max(size, 100))
+        monkeypatch.setattr(scan_driver, "_PACKED_BYTES", size + 40)
+        monkeypatch.setattr(scan_driver, "_ROWS", size)
         for name in ("t.json", "t.json.gz"):
             assert is_scanned(tmp_path / name)
             host = read_recording(tmp_path / name, is_scanned=True).host
@@ -259,8 +269,8 @@ def test_of_several_files_the_first_mistake_is_told(tmp_path: Path, monkeypatch:
     for k, path in enumerate(paths):
         path.write_text(document(OPERATOR) if k % 2 == 0 else document(OPERATOR)[: -20 * k])
     said: list[tuple[int, int, str]] = []
-    monkeypatch.setattr(scanned, "FROM_BYTES", 0)
-    monkeypatch.setattr(scanned, "FROM_BYTES_LOADED", 0)
+    monkeypatch.setattr(scan_driver, "FROM_BYTES", 0)
+    monkeypatch.setattr(scan_driver, "FROM_BYTES_LOADED", 0)
     with pytest.raises(TraceError, match=r"1\.json: isn't complete JSON"):
         list(read_all(paths, describes_communication, lambda *report: said.append(report)))
     assert said == [(0, 4, "0.json"), (1, 4, "1.json")]

@@ -53,6 +53,7 @@ def test_a_healthy_graph_stays_as_it_is(edges: list[tuple[int, int]]) -> None:
     assert found == ()
 
 
+@pytest.mark.slow
 def test_a_converted_trace_is_healthy(tmp_path: Path) -> None:
     run("convert", "sample:ddp_transformer", "-o", tmp_path / "graphs")
     document = run_json("inspect", tmp_path / "graphs", "--fix", tmp_path / "same")
@@ -95,6 +96,7 @@ def broken_nodes(draw: Any) -> list[Any]:
     return nodes
 
 
+@pytest.mark.slow
 @given(st.lists(broken_nodes(), min_size=1, max_size=3))
 def test_mending_what_is_mended_changes_nothing(tmp_path_factory: Any, ranks: list[list[Any]]) -> None:
     once = Treated(write(tmp_path_factory.mktemp("broken"), *ranks))
@@ -197,11 +199,12 @@ REAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), REAL, ids=[name for name, _ in REAL])
 def test_real_files_are_diagnosed_mended_and_replayed(
     shared: Path, tmp_path: Path, name: str, expected: dict[str, int]
 ) -> None:
-    trace = shared / "real_traces" / name
+    trace = shared / f"real_traces/{name}"
     broken = CliRunner().invoke(main, ["inspect", str(trace)])
     assert broken.exit_code == 2
     assert "--fix OUT mends what is certain" in broken.stderr

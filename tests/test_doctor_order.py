@@ -25,7 +25,7 @@ from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, load_workload
 from chakrasim.traces.doctor import read_group_list
 from chakrasim.traces.errors import TraceError
-from chakrasim.traces.workload import save_workload
+from chakrasim.traces.workload_files import save_workload
 
 # Lanes and order.
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from edit_cases import ranks
 
 from chakrasim.replay.cli.main import main
-from chakrasim.traces.workload import load_workload, save_workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 GRAPHS = "graphs"
 

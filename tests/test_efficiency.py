@@ -247,7 +247,9 @@ def test_no_kernel_is_faster_than_the_peaks(
 )
 def test_a_node_that_would_take_for_ever_is_named(tmp_path: Path, node: dict[str, Any]) -> None:
     chip = replace(accelerator_of(read(tmp_path)), peak_flops={"fp32": 1e12})
-    with pytest.raises(TraceError, match=r"rank 0 node 0 \('comp'\) would take over 1,000,000 s"):
+    with pytest.raises(
+        TraceError, match=r"rank 0 node 0 \('comp'\) would take .* expected at most 1,000,000 s"
+    ):
         times_us(replace(read(tmp_path), accelerator=chip), node)
 
 

@@ -23,7 +23,8 @@ from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.edits.drop import drop
 from chakrasim.traces.edits.scale import Scales, scale
 from chakrasim.traces.graph import NodeKind
-from chakrasim.traces.workload import Workload, save_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import save_workload
 
 US = 10**6
 

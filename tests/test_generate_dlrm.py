@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.dlrm import DlrmPlan, generate_dlrm, shard_tables
-from chakrasim.converters.synthetic.dlrm_model import Dlrm, dlrm_names, dlrm_path, load_dlrm
+from chakrasim.converters.synthetic.dlrm.model import Dlrm, dlrm_names, dlrm_path, load_dlrm
+from chakrasim.converters.synthetic.dlrm.training import DlrmPlan, generate_dlrm, shard_tables
 from chakrasim.replay.cli.commands.generate.models import RECOMMENDERS
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError, UnknownName
@@ -231,7 +232,7 @@ def test_a_large_step_takes_about_as_long_as_torchrec_measured() -> None:
     # Eight A100 with NVLink, 8192 samples each: 5,373,952 samples a second (README of TorchRec's example).
     # Nothing here is fitted to that; a factor of two either way would mean that something is counted wrongly.
     workload = generate_dlrm(load_dlrm("criteo-torchrec"), DlrmPlan(ranks=8, global_batch=65536))
-    step_ns = simulate(workload, load_machine("dgx-a100"), compute="roofline").to_json()["step_time_ns"]
+    step_ns = json_document(simulate(workload, load_machine("dgx-a100"), compute="roofline"))["step_time_ns"]
     assert 0.5 < 65536 / (step_ns / 1e9) / 5_373_952 < 2
 
 
@@ -309,4 +310,4 @@ def test_the_command_writes_what_can_be_replayed(tmp_path: Path) -> None:
     direct = simulate(
         generate_dlrm(load_dlrm("criteo-kaggle"), plan), load_machine("dgx-a100"), compute="roofline"
     )
-    assert orjson.loads(run.stdout)["step_time_ns"] == direct.to_json()["step_time_ns"]
+    assert orjson.loads(run.stdout)["step_time_ns"] == json_document(direct)["step_time_ns"]

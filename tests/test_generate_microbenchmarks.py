@@ -13,17 +13,18 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.collective import generate_collective
-from chakrasim.converters.synthetic.microbenchmarks import (
+from chakrasim.converters.synthetic.micro.collective import generate_collective
+from chakrasim.converters.synthetic.micro.microbenchmarks import (
     generate_halo,
     generate_ping_pong,
     generate_pipeline,
     generate_sweep,
 )
-from chakrasim.converters.synthetic.patterns import Pattern, rounds, size_series
+from chakrasim.converters.synthetic.micro.patterns import Pattern, rounds, size_series
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError
@@ -47,7 +48,7 @@ def line(tmp_path: Path) -> Machine:
 
 
 def step_us(workload: Workload, machine: Machine) -> float:
-    return simulate(workload, machine).to_json()["step_time_ns"] / 1000
+    return json_document(simulate(workload, machine))["step_time_ns"] / 1000
 
 
 def messages(workload: Workload) -> Counter[tuple[int, int, int, int]]:
@@ -193,6 +194,7 @@ def test_a_halo_exchange_in_two_dimensions() -> None:
     assert sum(sent.values()) == 2 * len(edges)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 3), st.booleans())
 def test_any_halo_exchange_is_valid_and_ends(grid: list[int], repeat: int, is_periodic: bool) -> None:

@@ -13,14 +13,15 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.random_graphs import RandomPlan, generate_random
+from chakrasim.converters.synthetic.micro.random_graphs import RandomPlan, generate_random
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
-from chakrasim.traces.workload import Workload, save_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import save_workload
 
 plans = st.builds(
     RandomPlan,
@@ -40,6 +41,7 @@ def of_kind(workload: Workload, kind: NodeKind) -> list[tuple[ExecutionGraph, in
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(plans, st.sampled_from(["analytical", "shared-ports", "congestion-aware"]))
 def test_every_seed_is_valid_and_replays_without_deadlock(plan: RandomPlan, network: str) -> None:

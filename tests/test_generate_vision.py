@@ -11,12 +11,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.layers import Formats, convolution
-from chakrasim.converters.synthetic.vision import VisionPlan, generate_vision
-from chakrasim.converters.synthetic.vision_networks import NETWORKS, Images, network
+from chakrasim.converters.synthetic.op_cost.layers import Formats, convolution
+from chakrasim.converters.synthetic.vision.networks import NETWORKS, Images, network
+from chakrasim.converters.synthetic.vision.training import VisionPlan, generate_vision
 from chakrasim.replay.cli.commands.generate.models import NETWORKS as LISTED
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import ConfigError, UnknownName
@@ -163,7 +164,7 @@ def test_a_gradient_is_reduced_beside_the_backward_pass() -> None:
         )
         for overlaps in (True, False)
     ]
-    assert times[0].to_json()["step_time_ns"] < times[1].to_json()["step_time_ns"]
+    assert json_document(times[0])["step_time_ns"] < json_document(times[1])["step_time_ns"]
 
 
 def test_the_optimizer_waits_for_every_gradient() -> None:
@@ -289,7 +290,7 @@ def test_the_command_writes_what_can_be_replayed(tmp_path: Path) -> None:
         load_machine("dgx-a100"),
         compute="roofline",
     )
-    assert orjson.loads(run.stdout)["step_time_ns"] == direct.to_json()["step_time_ns"]
+    assert orjson.loads(run.stdout)["step_time_ns"] == json_document(direct)["step_time_ns"]
 
 
 def test_a_network_that_isnt_known_gets_one_line(tmp_path: Path) -> None:

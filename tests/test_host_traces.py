@@ -13,11 +13,11 @@ from host_nodes import CUDA, GROUPS, flat, nested, tensor, write
 from kineto_trace import Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.host_trace import read_host_trace
-from chakrasim.converters.pytorch.kineto_reader import read_recording
-from chakrasim.converters.pytorch.link import align, link_host_trace
+from chakrasim.converters.pytorch.host_traces.host_trace import read_host_trace
+from chakrasim.converters.pytorch.host_traces.host_trace_link import align, link_host_trace
+from chakrasim.converters.pytorch.read.kineto_reader import read_recording
 from chakrasim.replay.cli.main import main
-from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
@@ -140,12 +140,13 @@ def test_a_host_trace_tells_what_the_profiler_left_out(tmp_path: Path) -> None:
     assert any("2 of 2 operators are linked" in note for note in workload.notes)
 
 
+@pytest.mark.slow
 def test_real_pairs_are_linked_to_the_last_operator(shared: Path) -> None:
-    real = shared / "real_traces"
-    pairs = [*(real / "megatron_tp8_a100").glob("host.*"), *(real / "megatron_tp2_v100").glob("host.*")]
-    pairs += [*shared.glob("own_traces/out_*/host.*"), real / "hta_simple_add_pair/host.0.json.gz"]
-    assert len(pairs) == 8 + 2 + 24 + 1
-    for host in pairs:
+    folders = [f"own_traces/out_{name}" for name in ("colls", "ddp", "fsdp2", "fsdp2_tp", "pp", "pp_batch")]
+    folders += ["real_traces/megatron_tp8_a100", "real_traces/megatron_tp2_v100"]
+    pairs = [host for folder in folders for host in (shared / folder).glob("host.*")]
+    assert len(pairs) == 8 + 2 + 24
+    for host in (*pairs, shared / "real_traces/hta_simple_add_pair/host.0.json.gz"):
         recording = read_recording(host.with_name(host.name.replace("host", "device")))
         link = link_host_trace(recording, read_host_trace(host))
         assert link.count == link.operators, host
@@ -157,6 +158,7 @@ def test_a_pair_of_different_lengths_is_refused(shared: Path) -> None:
         convert_pytorch(shared / "real_traces/param_linear_pair_rtx2080")
 
 
+@pytest.mark.slow
 def test_megatrons_collectives_are_understood_with_its_host_traces(shared: Path) -> None:
     workload = convert_pytorch(shared / "real_traces/megatron_tp8_a100")
     for graph in workload.graphs.values():
@@ -198,6 +200,7 @@ def test_a_host_trace_alone_becomes_work_and_collectives(tmp_path: Path) -> None
     assert (graph.durations_ps == 0).all()
 
 
+@pytest.mark.slow
 def test_resnet50_counts_the_operations_that_are_known_of_it(shared: Path) -> None:
     """4.09 * 10^9 multiply-adds an image (He et al. 2016, table 1: 3.8 without what the profiler sees) and
     25,557,032 parameters, whose gradients DDP all-reduces."""
@@ -216,6 +219,7 @@ def test_resnet50_counts_the_operations_that_are_known_of_it(shared: Path) -> No
     assert 0.03 < (result.step_time_ps or 0) / 1e12 < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet_1gpu_v1.0.3", "resnet_1gpu_v1.1.1", "resnet_v1.1.0"])
 def test_every_schema_gives_the_same_work(shared: Path, name: str) -> None:
     workload = convert_pytorch(shared / f"real_traces/param_host_et_schemas/{name}.json.gz")
@@ -224,6 +228,7 @@ def test_every_schema_gives_the_same_work(shared: Path, name: str) -> None:
     assert int(graph.is_communication.sum()) == 21
 
 
+@pytest.mark.slow
 def test_without_any_time_the_roofline_is_the_default(shared: Path, tmp_path: Path) -> None:
     folder = shared / "real_traces/resnet50_ddp2_hostonly"
     document = orjson.loads(run("replay", folder, "--machine", "dgx-a100", "--json"))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(jit.is_off(), reason="compiling is turned off")
 
 CALLER = """
 import helper
-from chakrasim.traces import jit
+from chakrasim.traces.shared import jit
 
 number = jit.compiled(helper.number)
 
@@ -25,6 +25,7 @@ print(jit.compiled(doubled, calls=(helper,))())
 """
 
 
+@pytest.mark.slow
 def test_a_change_of_what_is_called_is_seen(tmp_path: Path) -> None:
     caller, helper = tmp_path / "caller.py", tmp_path / "helper.py"
     caller.write_text(CALLER)

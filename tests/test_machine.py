@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chakrasim.converters.synthetic.collective import generate_collective
+from chakrasim.converters.synthetic.micro.collective import generate_collective
 from chakrasim.replay.collectives.placement import placement
 from chakrasim.replay.compute.roofline import Roofline
 from chakrasim.replay.machine.load import load_machine, machine_names, machine_path
@@ -107,13 +107,16 @@ def test_a_scheduling_block_says_how_chunks_are_queued(tmp_path: Path) -> None:
 
 
 def test_the_other_optional_keys(tmp_path: Path) -> None:
-    text = GOOD.replace("topology: ring, size: 4", "topology: ring, size: 4, ring_size: 8, ring_stride: 2")
+    text = GOOD.replace(
+        "topology: ring, size: 4", "topology: ring, size: 4, ring_size: 8, ring_stride: 2, packet_bytes: 256"
+    )
     text += "compute: roofline\ngroups: {1: [1, 0], tensor: [3]}\n"
     text += (
         "remote_memory: {source: x, bandwidth_Bps: 3, latency_ns: 5, sharing: per-node, ranks_per_node: 2}\n"
     )
     machine = read(tmp_path, text)
     assert (machine.dimensions[0].ring_size, machine.dimensions[0].ring_stride) == (8, 2)
+    assert [dimension.packet_bytes for dimension in machine.dimensions] == [256, 4096]
     assert (machine.compute, machine.groups) == ("roofline", {"1": (1, 0), "tensor": (3,)})
     assert machine.remote_memory == RemoteMemory(3.0, 5_000, "per-node", 2)
 

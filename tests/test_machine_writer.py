@@ -66,7 +66,9 @@ def test_everything_that_a_machine_can_have_reads_back(tmp_path: Path) -> None:
     algo = str(tmp_path / "algo")
     known = load_machine("tpu-v5e")
     assert known.accelerator is not None
-    dimension = replace(known.dimensions[0], topology="ring", size=4, ring_size=8, ring_stride=2)
+    dimension = replace(
+        known.dimensions[0], topology="ring", size=4, ring_size=8, ring_stride=2, packet_bytes=9000
+    )
     outer = replace(dimension, name="42", topology="switch", ring_size=None, ring_stride=1)
     scheduling = Scheduling(
         rules=ASTRA_SIM_1,

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.replay.analysis.memory import activations, memory_notes
+from chakrasim.replay.analysis.memory import activations, memory_notes, memory_of_ranks
 from chakrasim.replay.cli.main import main
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.report.result.timeline import timeline_json
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
@@ -59,7 +60,7 @@ def replayed(*graphs: ExecutionGraph, memory_bytes: int | None = 80 * GB) -> Res
 
 
 def test_the_peak_is_what_is_held_and_the_most_that_is_allocated_at_once() -> None:
-    (memory,) = replayed(step()).memory
+    (memory,) = memory_of_ranks(replayed(step()))
     assert memory.held == HELD
     assert memory.held_bytes == 8 * GB
     assert (memory.allocated_bytes, memory.peak_ps) == (4 * GB, 10 * US)
@@ -87,21 +88,21 @@ def test_what_is_freed_when_something_else_is_allocated_serves_it() -> None:
     builder.add(NodeKind.COMP, "b", duration_ps=5 * US, after=[first], attrs={"allocates": 7})
     result = replayed(builder.build())
     assert [column.tolist() for column in activations(result, 0)] == [[0], [7]]
-    assert (result.memory[0].allocated_bytes, result.memory[0].peak_ps) == (7, 0)
+    assert (memory_of_ranks(result)[0].allocated_bytes, memory_of_ranks(result)[0].peak_ps) == (7, 0)
 
 
 @pytest.mark.parametrize("memory", [None, "80GB", 80, "[1, 2]"])
 def test_a_graph_without_such_metadata_states_no_memory(memory: object) -> None:
     result = replayed(step(memory=memory))
-    assert result.memory == ()
-    assert "memory" not in result.to_json()
+    assert memory_of_ranks(result) == ()
+    assert "memory" not in json_document(result)
     assert memory_notes(result) == []
 
 
 def test_nodes_that_allocate_nothing_leave_what_is_held() -> None:
     builder = GraphBuilder(0, metadata={"memory": {"kv_cache": 5}})
     builder.add(NodeKind.COMP, "decode", duration_ps=US)
-    (rank,) = replayed(builder.build()).to_json()["memory"]["ranks"]
+    (rank,) = json_document(replayed(builder.build()))["memory"]["ranks"]
     assert (rank["peak_bytes"], rank["allocated_bytes"], rank["peak_at_ns"]) == (5, 0, None)
 
 
@@ -113,7 +114,7 @@ def test_the_verdict_holds_the_peak_against_the_machine(
     memory_bytes: int | None, fits: bool | None, spare_bytes: int | None
 ) -> None:
     result = replayed(step(), memory_bytes=memory_bytes)
-    memory = result.to_json()["memory"]
+    memory = json_document(result)["memory"]
     assert (memory["capacity_bytes"], memory["fits"]) == (memory_bytes, fits)
     assert [rank["spare_bytes"] for rank in memory["ranks"]] == [spare_bytes]
     assert len(memory_notes(result)) == (fits is False)
@@ -122,7 +123,7 @@ def test_the_verdict_holds_the_peak_against_the_machine(
 def test_what_does_not_fit_is_replayed_and_noted_in_one_line() -> None:
     result = replayed(step(), step(1, {**HELD, "kv_cache": GB}), memory_bytes=10 * GB)
     assert result.step_time_ps == 50 * US
-    note = result.to_json()["notes"][0]
+    note = json_document(result)["notes"][0]
     assert note.startswith(
         "2 of 2 ranks do not fit into the machine's memory: rank 1 needs 13 GB of 10 GB and lacks 3 GB"
     )
@@ -132,7 +133,7 @@ def test_ranks_that_stand_for_others_are_counted_as_those() -> None:
     workload = Workload.from_graphs([step()], world_size=8, stands_for={0: 8})
     result = simulate(workload, machine(GB))
     assert memory_notes(result)[0].startswith("8 of 8 ranks do not fit")
-    assert result.to_json()["memory"]["ranks"][0]["stands_for"] == 8
+    assert json_document(result)["memory"]["ranks"][0]["stands_for"] == 8
 
 
 def test_freeing_what_nothing_allocated_is_noted() -> None:
@@ -160,7 +161,7 @@ def test_sizes_that_can_not_be_are_told(
     builder.add(NodeKind.COMP, "a", duration_ps=US, attrs=attrs)
     result = replayed(builder.build())
     with pytest.raises(TraceError, match=message):
-        _ = result.memory
+        _ = memory_of_ranks(result)
 
 
 def test_memory_of_a_rank_that_does_not_finish_is_told_as_far_as_it_came() -> None:
@@ -175,7 +176,7 @@ def test_memory_of_a_rank_that_does_not_finish_is_told_as_far_as_it_came() -> No
     other.add(NodeKind.SEND, "send", comm_bytes=8, peer=0, tag=0, after=[waits])
     result = replayed(builder.build(), other.build())
     assert result.deadlock is not None
-    assert [(memory.rank, memory.peak_bytes) for memory in result.memory] == [(0, 7)]
+    assert [(memory.rank, memory.peak_bytes) for memory in memory_of_ranks(result)] == [(0, 7)]
 
 
 @pytest.mark.parametrize("has_columns", [False, True])
@@ -189,11 +190,13 @@ def test_memory_goes_through_files(tmp_path: Path, has_columns: bool) -> None:
     for name in ("allocates", "frees"):
         assert attribute_column(read.graphs[0], name).tolist() == attribute_column(graph, name).tolist()
     before, after = replayed(graph), simulate(read, machine(80 * GB))
-    assert after.memory == before.memory
+    assert memory_of_ranks(after) == memory_of_ranks(before)
     # and once more, from columns that were read
     again = replace(read.graphs[0], records=None)
     save_workload(Workload.from_graphs([again]), tmp_path / "again", "step")
-    assert simulate(load_workload(tmp_path / "again"), machine(80 * GB)).memory == before.memory
+    assert memory_of_ranks(simulate(load_workload(tmp_path / "again"), machine(80 * GB))) == memory_of_ranks(
+        before
+    )
 
 
 def test_attribute_columns_read_rows_columns_and_files_alike() -> None:
@@ -236,7 +239,7 @@ def test_the_timeline_is_what_adding_up_at_every_moment_gives(
     at = np.searchsorted(times_ps, moments, side="right") - 1
     found = np.where(at < 0, 0, np.append(size_bytes, 0)[at])
     assert found.tolist() == expected
-    (memory,) = result.memory
+    (memory,) = memory_of_ranks(result)
     assert memory.allocated_bytes == max([0, *expected])
     assert memory.least_bytes == min([0, *expected])
 
@@ -312,6 +315,6 @@ def test_inspect_shows_what_is_held(tmp_path: Path) -> None:
 
 def test_the_keys_are_documented() -> None:
     text = (Path(__file__).parent.parent / "docs/json.md").read_text()
-    memory = replayed(step()).to_json()["memory"]
+    memory = json_document(replayed(step()))["memory"]
     keys = {"memory", *memory, *memory["ranks"][0]}
     assert not {key for key in keys if f"`{key}`" not in text}

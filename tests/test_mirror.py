@@ -229,6 +229,7 @@ def test_recorded_ranks_that_differ_are_refused() -> None:
         mirror_ranks(Workload.from_graphs([first, clash, other]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [(0,), (3,), (0, 3), (1, 2)])
 def test_a_recorded_mesh_is_found_again_from_some_of_its_ranks(
     shared: Path, tmp_path: Path, kept: tuple[int, ...]

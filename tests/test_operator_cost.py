@@ -11,7 +11,7 @@ import pytest
 from host_nodes import nested, tensor, write
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.operator_cost import Tensor, operator_cost
+from chakrasim.converters.pytorch.host_traces.operator_cost import Tensor, operator_cost
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
 

@@ -207,11 +207,12 @@ def recovered(workload: Workload, rank: int) -> list[tuple[Expected, str | None]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", WORLD)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_what_a_script_sent_is_recovered_in_order(shared: Path, script: str, rank: int) -> None:
     expected = SCRIPTS[script](rank) * STEPS
-    found = recovered(converted(shared / "own_traces" / f"out_{script}"), rank)
+    found = recovered(converted(shared / f"own_traces/out_{script}"), rank)
     assert len(found) == len(expected)
     for number, ((event, dtype), wanted) in enumerate(zip(found, expected, strict=True)):
         # Kineto doesn't record lists of lists; where it doesn't, the output is left out
@@ -220,11 +221,12 @@ def test_what_a_script_sent_is_recovered_in_order(shared: Path, script: str, ran
         assert dtype == ("uint8" if wanted.kind == "barrier" else "fp32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_outputs_are_recovered_wherever_they_are_single_tensors(shared: Path, script: str) -> None:
     for rank in WORLD:
         expected = SCRIPTS[script](rank) * STEPS
-        found = recovered(converted(shared / "own_traces" / f"out_{script}"), rank)
+        found = recovered(converted(shared / f"own_traces/out_{script}"), rank)
         missing = [
             e.kind for (event, _), e in zip(found, expected, strict=True) if event.taken is None and e.taken
         ]
@@ -234,7 +236,7 @@ def test_outputs_are_recovered_wherever_they_are_single_tensors(shared: Path, sc
 
 @pytest.mark.parametrize("script", ["pp", "pp_batch"])
 def test_every_message_sent_is_received(shared: Path, script: str) -> None:
-    workload = converted(shared / "own_traces" / f"out_{script}")
+    workload = converted(shared / f"own_traces/out_{script}")
     sent: dict[tuple[int, int], list[tuple[int, int]]] = {}
     received: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for rank in WORLD:

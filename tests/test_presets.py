@@ -12,14 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.transformer.counts import (
+from chakrasim.converters.synthetic.transformer.model.counts import (
     Parameters,
     layer_parameters,
     parameters,
     step_operations,
 )
-from chakrasim.converters.synthetic.transformer.model import Experts, LatentAttention, Model
-from chakrasim.converters.synthetic.transformer.presets import load_model, model_names, model_path
+from chakrasim.converters.synthetic.transformer.model.model import Experts, LatentAttention, Model
+from chakrasim.converters.synthetic.transformer.model.presets import load_model, model_names, model_path
 from chakrasim.traces.errors import ConfigError, UnknownName
 
 SMALL = """

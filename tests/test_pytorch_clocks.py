@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.clocks import align_starts
-from chakrasim.replay.machine.load import load_machine
+from chakrasim.converters.pytorch.graph.rank_clocks import align_starts
+from chakrasim.replay.machine import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.edits.parts.start import LATER_START, delay_start, is_start_delay
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import CLOCK, CommKind, NodeKind
 from chakrasim.traces.testing import graph
-from chakrasim.traces.workload import Workload, load_workload, save_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 US = 10**6
 
@@ -145,6 +146,7 @@ JOBS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
 def test_all_ranks_of_a_real_job_take_as_long_as_they_did(shared: Path, name: str) -> None:
     workload = convert_pytorch(shared / name)

@@ -9,9 +9,10 @@ import pytest
 from kineto_trace import MAIN, Nodes, Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.names import dtype_of, kind_of_kernel, kind_of_operation
+from chakrasim.converters.pytorch.read.spellings import dtype_of, kind_of_operation
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
+from chakrasim.traces.nccl_names import kind_of_kernel
 
 WORLD = {"rank": 1, "world_size": 4, "backend": "nccl"}
 GENERIC = "ncclDevKernel_Generic(ncclDevKernelArgs)"
@@ -173,7 +174,7 @@ def test_kernels_that_no_table_knows_are_compute(tmp_path: Path) -> None:
     ],
 )
 def test_kernel_names(name: str, kind: CommKind) -> None:
-    assert kind_of_kernel(name) == (NodeKind.COLL, kind)
+    assert kind_of_kernel(name) == kind
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from kineto_trace import Nodes, Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.communication import Communication, Source, describe
-from chakrasim.converters.pytorch.custom_kernels import KernelTable, load_kernel_table
-from chakrasim.converters.pytorch.groups import Groups
+from chakrasim.converters.pytorch.communication.custom_kernels import KernelTable, load_kernel_table
+from chakrasim.converters.pytorch.communication.describe import Communication, Source, describe
+from chakrasim.converters.pytorch.communication.groups import Groups
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
 

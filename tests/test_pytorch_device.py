@@ -159,6 +159,16 @@ def test_a_synchronising_call_that_waited_for_nothing_keeps_its_time(tmp_path: P
     assert nodes.us(nodes.row("cudaDeviceSynchronize")) == 20
 
 
+@pytest.mark.parametrize(("returns_us", "waited"), [(30, True), (50, False)])
+def test_a_call_that_may_wait_did_only_if_it_returned_soon_after_the_device_was_idle(
+    tmp_path: Path, returns_us: int, waited: bool
+) -> None:
+    trace = Trace().call("cudaLaunchKernel", 0, 2, 1).call("cudaFree", 3, returns_us - 3, 2).op("next", 60, 1)
+    nodes = Nodes(trace.kernel("k", 2, 15, 1).graph(tmp_path))
+    times = [nodes.us(row) for row in nodes.rows("cudaFree")]
+    assert times == ([0, returns_us - 17] if waited else [returns_us - 3])
+
+
 @pytest.mark.parametrize(
     ("call", "copy"),
     [

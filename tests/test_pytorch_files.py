@@ -11,7 +11,7 @@ import pytest
 from kineto_trace import Trace
 
 from chakrasim.converters.pytorch import convert_pytorch, is_pytorch_trace
-from chakrasim.converters.pytorch.jsonfile import read_document
+from chakrasim.converters.pytorch.read.json_chunks import read_document
 from chakrasim.traces.errors import TraceError
 
 HOST_TRACE = '{"schema": "1.1.1", "pid": 1, "nodes": [{"id": 1, "name": "root"}]}'

@@ -19,7 +19,8 @@ from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.replay.analysis.fidelity import compare, replay_as_recorded
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.errors import TraceError
-from chakrasim.traces.workload import Workload, load_workload, save_workload
+from chakrasim.traces.workload import Workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 SMALL = [
     "real_traces/hta_cuda_sync_events/event_sync.json.gz",
@@ -107,6 +108,7 @@ def mutate(document: dict[str, Any], mutation: tuple[Any, ...]) -> None:
             event["args"]["correlation"] = other["args"].get("correlation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(mutations=st.lists(MUTATION, min_size=1, max_size=6))
@@ -139,6 +141,7 @@ def replays(workload: Workload) -> None:
         assert abs(rank.span.error_percent) < 50
 
 
+@pytest.mark.slow
 def test_a_million_nested_events_neither_crash_nor_hang(tmp_path: Path) -> None:
     count = 1_000_000
     event = '{"ph":"X","cat":"cpu_op","name":"f","pid":1,"tid":1,"ts":%d,"dur":%d}'

@@ -13,7 +13,7 @@ from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.graph import NodeKind
-from chakrasim.traces.workload import load_workload, save_workload
+from chakrasim.traces.workload_files import load_workload, save_workload
 
 TRACES = [
     path
@@ -28,6 +28,7 @@ FOLDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trace", TRACES, ids=str)
 def test_a_trace_replays_in_its_recorded_time(shared: Path, trace: Path) -> None:
     assert is_pytorch_trace(shared / trace)
@@ -47,6 +48,7 @@ def test_a_trace_replays_in_its_recorded_time(shared: Path, trace: Path) -> None
     assert (len(unknown) > 0) == any("not understood" in note for note in workload.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_ranks_agree_on_their_collectives(shared: Path, folder: str) -> None:
     workload = convert_pytorch(shared / folder)
@@ -63,6 +65,7 @@ def communications(shared: Path, folder: str, rank: int) -> list[tuple[str, int,
     ]
 
 
+@pytest.mark.slow
 def test_gloo_groups_follow_from_sizes_and_threads(shared: Path) -> None:
     # FSDP2 over ranks {1, 3}, tensor parallel over {0, 1}: all-gathers of two, then all-reduces of the other
     found = communications(shared, "own_traces/out_fsdp2_tp", 1)
@@ -91,6 +94,7 @@ def test_every_gloo_collective_is_read(shared: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_megatron_sizes(shared: Path) -> None:
     found = communications(shared, "real_traces/megatron_tp8_a100", 0)
     assert len(found) == 84

@@ -9,14 +9,14 @@ import pytest
 from kineto_trace import Trace
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.converters.pytorch.communication import Communication, Source, describe
-from chakrasim.converters.pytorch.device import gather_works
-from chakrasim.converters.pytorch.gloo import JobGroups, find_jobs
-from chakrasim.converters.pytorch.groups import Groups, declarations
-from chakrasim.converters.pytorch.identify import find_communications
-from chakrasim.converters.pytorch.kineto_reader import read_recording
-from chakrasim.converters.pytorch.names import is_communication_kernel
+from chakrasim.converters.pytorch.communication.describe import Communication, Source, describe
+from chakrasim.converters.pytorch.communication.gloo import JobGroups, find_jobs
+from chakrasim.converters.pytorch.communication.groups import Groups, declarations
+from chakrasim.converters.pytorch.communication.match_comm import find_communications
+from chakrasim.converters.pytorch.device.device_ops import gather_device_ops
+from chakrasim.converters.pytorch.read.kineto_reader import read_recording
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.nccl_names import is_communication_kernel
 
 SEND_RECV = "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)"
 RCCL = "ncclDevKernel_Generic_4(ncclDevKernelArgsStorage<4096ul>)"
@@ -444,7 +444,7 @@ def batch(*operations: tuple[str, str, list[str], list[int]], kernel: str = SEND
 def found_in(trace: Trace, folder: Path) -> Communication:
     recording = read_recording(trace.write(folder / "trace.json"))
     groups = Groups(1, 4, recording.distributed)
-    works = gather_works(recording, [], [])
+    works = gather_device_ops(recording, [], [])
     (known,) = find_communications(recording, works, groups, JobGroups(recording, [], [], groups)).values()
     return known
 
@@ -485,7 +485,7 @@ def test_a_functional_collective_names_its_group_where_a_host_trace_was_recorded
         groups = Groups(0, 4, recording.distributed)
         jobs, launches = find_jobs(recording)
         job_groups = JobGroups(recording, jobs, launches, groups)
-        works = gather_works(recording, jobs, launches)
+        works = gather_device_ops(recording, jobs, launches)
         (known,) = find_communications(recording, works, groups, job_groups).values()
         assert known.attrs["reduction"] == "sum"
         return known.group, job_groups.is_certain

@@ -381,6 +381,7 @@ def periodic_workloads(draw: st.DrawFn) -> Workload:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(periodic_workloads(), st.sampled_from([0, 7, 30]), st.sampled_from([0, 10, 100]))
 def test_nothing_changes(workload: Workload, message_ps: int, collective_ps: int) -> None:

@@ -17,6 +17,7 @@ from chakrasim.replay.cli.main import main
 from chakrasim.replay.engine import event_loop as run
 from chakrasim.replay.engine.repetition import extrapolate as repetition
 from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import Prepared, simulate
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
@@ -42,7 +43,7 @@ def replayed(workload: Workload, machine: str = "hgx-h100", compute: str = "roof
     )
     np.testing.assert_array_equal(result.starts_ps, plain.starts_ps)
     np.testing.assert_array_equal(result.ends_ps, plain.ends_ps)
-    assert result.to_json() == plain.to_json()
+    assert json_document(result) == json_document(plain)
     assert plain.extrapolated == 0
     assert result.step_time_ps is not None
     return result

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from replay_cases import coll, comp, rank, recv, result_of, send
 from test_replay_kernel import random_workload
 
-from chakrasim.replay.report.result.critical_path_table import critical_path, parts
+from chakrasim.replay.analysis.critical_path import critical_path, parts
 from chakrasim.traces import GraphBuilder, Workload
 from chakrasim.traces.errors import ChakrasimError
 

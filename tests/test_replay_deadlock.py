@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from replay_cases import coll, comp, rank, recv, result_of, send
 
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.traces import GraphBuilder, Workload
 
 
@@ -29,7 +30,7 @@ def test_a_rank_that_skips_a_collective_is_named() -> None:
     ]
     assert len(deadlock.chain) == 1
     assert "rank 1 never issue" in str(deadlock)
-    document = result.to_json()
+    document = json_document(result)
     assert document["step_time_ns"] is None
     assert [entry["finish_ns"] for entry in document["ranks"]] == [None, 0.005, None]
     assert document["deadlock"]["unfinished_ranks"] == [0, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chakrasim.replay.analysis.communication import communication_times
 from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
@@ -55,7 +56,7 @@ def test_members_end_as_long_after_the_last_arrival_as_they_did() -> None:
     result = replay(rank(0, 10, 30), rank(1, 20, 31))
     assert ends_us(result) == [30, 31]
     assert (result.waits_ps // US).tolist() == [0, 10, 0, 0]
-    (times,) = result.collectives
+    (times,) = communication_times(result)
     assert (times.time_ps, times.waiting_ps) == (11 * US, 10 * US)
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from replay_cases import coll, comp, rank, recv, result_of, send
 from test_replay_kernel import random_workload
 
+from chakrasim.replay.analysis.communication import communication_times
+from chakrasim.replay.report.result.document import json_document, ranks_dataframe
 from chakrasim.replay.results.intervals import covered_ps
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.errors import ConfigError
@@ -44,7 +46,7 @@ def test_a_receive_waits_until_its_message_is_sent() -> None:
     graphs = [rank(0, lambda b: send(b, 1, comp(b, 20))), rank(1, lambda b: recv(b, 0))]
     result = result_of(Workload.from_graphs(graphs))
     assert (result.times(1).communication_ps, result.times(1).waiting_ps) == (50, 20)
-    (messages,) = result.collectives
+    (messages,) = communication_times(result)
     assert (messages.kind, messages.count, messages.size_bytes) == ("send", 1, 500)
     assert (messages.time_ps, messages.waiting_ps) == (30, 20)
 
@@ -71,14 +73,14 @@ def test_collectives_are_added_up_by_group_and_kind() -> None:
         return rank(number, nodes, groups=groups)
 
     result = result_of(Workload.from_graphs([build(i) for i in range(4)]))
-    found = {(entry.group, entry.kind): entry for entry in result.collectives}
+    found = {(entry.group, entry.kind): entry for entry in communication_times(result)}
     assert set(found) == {("world", "all-reduce"), ("pair0", "all-gather"), ("pair1", "all-gather")}
     world = found["world", "all-reduce"]
     # Arrivals at 0, 10, 20 and 30: waits of 30 + 20 + 10. The second needs no waiting.
     assert (world.count, world.size_bytes, world.time_ps, world.waiting_ps) == (2, 2000, 200, 60)
     assert world.bandwidth_Bps == 2000 / 200e-12
     assert found["pair1", "all-gather"].size_bytes == 50
-    groups = {entry["name"]: entry for entry in result.to_json()["groups"]}
+    groups = {entry["name"]: entry for entry in json_document(result)["groups"]}
     assert groups["pair0"] == {
         "name": "pair0",
         "ranks": [0, 1],
@@ -96,7 +98,7 @@ def test_a_collective_that_was_not_understood_keeps_its_duration() -> None:
     ]
     result = result_of(Workload.from_graphs(graphs))
     assert [times.finish_ps for times in result.ranks] == [70, 90]
-    (entry,) = result.collectives
+    (entry,) = communication_times(result)
     assert (entry.kind, entry.count, entry.time_ps) == ("not understood", 2, 160)
 
 
@@ -127,7 +129,7 @@ def test_the_recorded_span_is_compared_over_the_device() -> None:
 
 def test_the_document_has_its_keys_and_whole_nanoseconds_where_exact() -> None:
     graphs = [rank(i, lambda b: coll(b, comp(b, 10_900))) for i in range(2)]
-    document = result_of(Workload.from_graphs(graphs, name="two ranks")).to_json()
+    document = json_document(result_of(Workload.from_graphs(graphs, name="two ranks")))
     assert document["workload"] == "two ranks"
     assert document["machine"] == "test machine"
     assert document["ranks"][1] == {
@@ -147,9 +149,9 @@ def test_the_document_has_its_keys_and_whole_nanoseconds_where_exact() -> None:
 
 def test_a_data_frame_has_a_row_a_rank() -> None:
     pytest.importorskip("pandas")
-    frame = result_of(
-        Workload.from_graphs([rank(i, lambda b: comp(b, 1000)) for i in range(3)])
-    ).to_dataframe()
+    frame = ranks_dataframe(
+        result_of(Workload.from_graphs([rank(i, lambda b: comp(b, 1000)) for i in range(3)]))
+    )
     assert frame["rank"].tolist() == [0, 1, 2]
     assert frame["compute_ns"].tolist() == [1, 1, 1]
 
@@ -158,7 +160,7 @@ def test_without_pandas_the_data_frame_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "pandas", None)
     result = result_of(Workload.from_graphs([rank(0, lambda b: comp(b, 1))]))
     with pytest.raises(ConfigError, match="pip install pandas"):
-        result.to_dataframe()
+        ranks_dataframe(result)
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,27 +8,44 @@ from hypothesis import strategies as st
 from replay_cases import comp, durations, rank, recv, send
 
 from chakrasim.replay.engine.event_loop import run
+from chakrasim.replay.engine.event_queue import Clock
 from chakrasim.replay.engine.kernel import NEVER_PS, SEND
 from chakrasim.replay.engine.program import lower
-from chakrasim.replay.network.shared_ports import Message, SharedPorts
-from chakrasim.traces import GraphBuilder, Workload
+from chakrasim.replay.machine.machine import Dimension, Machine
+from chakrasim.replay.network.coupled import NodeNetwork
+from chakrasim.replay.network.shared_ports import SharedPorts
+from chakrasim.replay.transport.fair_share import FairShare
+from chakrasim.traces import CommKind, GraphBuilder, Workload
+from chakrasim.traces.units import PS_PER_S
 
 
-def landings(*messages: tuple[int, int, int], drain_ps: int = 100) -> list[int]:
+def machine(drain_ps: int = 100) -> Machine:
+    """Ten ranks that are joined in pairs; messages of 500 bytes drain in so long."""
+    dimension = Dimension("d", "fully_connected", 10, 500 * PS_PER_S / drain_ps, 10)
+    return Machine("test", "nowhere", None, (dimension,), dict.fromkeys(CommKind, ("ring",)))
+
+
+def landings(*messages: tuple[int, int, int], size_bytes: int = 500) -> list[int]:
     """When each of (start, source, destination) lands; starts must ascend."""
-    network = SharedPorts({i: Message(m[1], m[2], drain_ps, 10) for i, m in enumerate(messages)})
+    clock = Clock()
+    network = FairShare(clock, machine())
     landed: dict[int, int] = {}
 
     def until(time_ps: int) -> None:
-        while network.next_ps() <= time_ps and network.next_ps() < NEVER_PS:
-            for at_ps, event in network.advance(network.next_ps()):
-                landed[event] = at_ps
+        while (next_ps := network.next_ps(time_ps)) <= time_ps and next_ps < NEVER_PS:
+            clock.now_ps = next_ps
+            network.advance(next_ps)
 
-    for i, (start_ps, _, _) in enumerate(messages):
+    for number, (start_ps, source, destination) in enumerate(messages):
         until(start_ps)
-        network.start(start_ps, i, i)
+        clock.now_ps = start_ps
+
+        def arrived(number: int = number) -> None:
+            landed[number] = clock.now_ps
+
+        network.send(source, destination, size_bytes, 0, arrived)
     until(NEVER_PS)
-    return [landed[i] for i in range(len(messages))]
+    return [landed[number] for number in range(len(messages))]
 
 
 def test_a_message_alone_takes_its_analytical_time() -> None:
@@ -61,7 +78,7 @@ def test_a_message_goes_at_the_rate_of_its_busier_end() -> None:
 
 
 def test_messages_without_bytes_only_have_latency() -> None:
-    assert landings((0, 0, 1), (0, 0, 2), drain_ps=0) == [10, 10]
+    assert landings((0, 0, 1), (0, 0, 2), size_bytes=0) == [10, 10]
 
 
 def replay(workload: Workload, *, is_shared: bool, is_compiled: bool = False) -> list[int]:
@@ -70,11 +87,7 @@ def replay(workload: Workload, *, is_shared: bool, is_compiled: bool = False) ->
     network = None
     costs_ps = durations(program)
     if is_shared:
-        sends = np.flatnonzero(program.roles == SEND).tolist()
-        peers = [int(workload.graphs[r].peers[row]) for r, row in map(program.locate, sends)]
-        network = SharedPorts(
-            {n: Message(int(program.ranks[n]), p, 20, 10) for n, p in zip(sends, peers, strict=True)}
-        )
+        network = NodeNetwork(program, machine(20), SharedPorts())
         costs_ps[program.roles == SEND] = -1
     state = program.state(costs_ps, np.empty(0, dtype=np.int64))
     ends_ps = run(state, network=network, is_compiled=is_compiled)[1]
@@ -121,11 +134,11 @@ def test_messages_that_never_meet_replay_as_without_sharing(steps: list[tuple[in
 def test_sharing_never_speeds_a_message_up_and_ports_never_carry_too_much(
     messages: list[tuple[int, int, int]],
 ) -> None:
-    messages = sorted(messages)
+    messages = sorted((start, source, 5 + destination) for start, source, destination in messages)
     ends = landings(*messages)
     assert all(end >= start + 110 for end, (start, _, _) in zip(ends, messages, strict=True))
     for port in (1, 2):
-        for number in range(4):
+        for number in range(9):
             chosen = [i for i, message in enumerate(messages) if message[port] == number]
             if chosen:
                 busy_ps = max(ends[i] for i in chosen) - 10 - min(messages[i][0] for i in chosen)

@@ -10,6 +10,7 @@ from test_replay_kernel import random_workload
 
 from chakrasim.replay.collectives import collective_ps
 from chakrasim.replay.machine.machine import Accelerator, Dimension, Machine, RemoteMemory
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import CommKind, ExecutionGraph, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.edits.scale import Scales
@@ -198,7 +199,7 @@ def test_missing_ranks_are_taken_to_arrive_with_the_last() -> None:
     result = simulate(workload, machine())
     after_ps = 50 + all_reduce_ps
     assert result.ends_ps.tolist() == [10, after_ps, 50, after_ps, after_ps + 1500]
-    assert "2 of 4 ranks have no trace" in result.to_json()["assumptions"][0]
+    assert "2 of 4 ranks have no trace" in json_document(result)["assumptions"][0]
 
 
 def test_a_lone_message_to_or_from_a_missing_rank_takes_its_own_recording() -> None:

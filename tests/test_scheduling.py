@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from chakrasim.converters.synthetic.collective import generate_collective
+from chakrasim.converters.synthetic.micro.collective import generate_collective
 from chakrasim.replay.collectives.phases import baseline_order, phases
 from chakrasim.replay.machine.machine import Dimension, Machine, RemoteMemory
 from chakrasim.replay.machine.rules import ASTRA_SIM_1, ASTRA_SIM_2, CHAKRASIM

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from chakrasim.converters.registry import TEXT, format_of, formats_of
 from chakrasim.converters.text import convert_text, read_text
-from chakrasim.converters.text.sniff import is_text_workload
 from chakrasim.replay.astra_sim.version1 import transformer_split
 from chakrasim.replay.cli.main import main
 from chakrasim.traces.errors import TraceError
@@ -132,15 +132,14 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path, text: 
 
 def test_a_text_workload_is_told_from_other_files(tmp_path: Path) -> None:
     path = write(tmp_path, "HYBRID_TRANSFORMER model_parallel_NPU_group: 4", layer("a"))
-    assert is_text_workload(path)
+    assert format_of(path).name == TEXT
     assert read_text(path).group == 4
     path.write_text("data\n")  # wrong, but what else could it be
-    assert is_text_workload(path)
+    assert format_of(path).name == TEXT
     path.write_bytes(b"\xff\xfe\x00")
-    assert not is_text_workload(path)
-    other = tmp_path / "machine.yaml"
-    other.write_text("name: machine\n")
-    assert not is_text_workload(other)
+    assert formats_of(path) == []
+    path.write_text("name: machine\n")
+    assert formats_of(path) == []
 
 
 def test_the_command_says_what_a_text_workload_needs(tmp_path: Path) -> None:

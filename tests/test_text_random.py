@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from astra1_reference import Reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from chakrasim.replay.simulate import simulate
 from chakrasim.traces.errors import ConfigError
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**9))
 @settings(max_examples=150, deadline=None)
 def test_loops_queues_and_themis(seed: int) -> None:

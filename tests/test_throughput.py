@@ -10,6 +10,7 @@ import pytest
 from chakrasim.converters.synthetic.transformer import Model, Plan, generate_training
 from chakrasim.replay.analysis.throughput import STEP, throughput
 from chakrasim.replay.machine.load import load_machine
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces import Workload, load_workload, save_workload
 from chakrasim.traces.attributes import metadata_object
@@ -33,7 +34,7 @@ def test_utilisation_by_hand() -> None:
     needed = 3 * (2 * weights + 2 * pairs) * 8 * 256
     assert done.model_flops == pytest.approx(needed / seconds / 4)
     assert done.utilisation == pytest.approx(needed / seconds / 4 / 312e12)
-    found = result.to_json()["throughput"]
+    found = json_document(result)["throughput"]
     assert found["tokens_per_s_and_rank"] == pytest.approx(done.tokens_per_s / 4, abs=1e-3)
 
 
@@ -43,12 +44,15 @@ def test_recomputing_is_no_use() -> None:
         simulate(generate_training(MODEL, replace(Plan(), recompute=how)), machine, compute="roofline")
         for how in ("none", "full")
     )
-    assert plain.to_json()["throughput"]["tokens_per_s"] > again.to_json()["throughput"]["tokens_per_s"]
+    assert (
+        json_document(plain)["throughput"]["tokens_per_s"]
+        > json_document(again)["throughput"]["tokens_per_s"]
+    )
 
 
 def test_machines_without_a_peak_have_no_utilisation() -> None:
     result = simulate(generate_training(MODEL, Plan()), load_machine("ethernet-10g"), compute="roofline")
-    assert result.to_json()["throughput"]["model_flops_utilisation"] is None
+    assert json_document(result)["throughput"]["model_flops_utilisation"] is None
 
 
 def test_utilisation_is_a_share_or_nothing() -> None:
@@ -59,13 +63,13 @@ def test_utilisation_is_a_share_or_nothing() -> None:
         compute="roofline",
         scales=Scales(device=1e-3, cpu=1e-3),
     )
-    assert result.to_json()["throughput"]["model_flops_utilisation"] is None
+    assert json_document(result)["throughput"]["model_flops_utilisation"] is None
 
 
 def test_frozen_weights_need_no_gradients() -> None:
     machine = load_machine("dgx-a100")
     plain, frozen = (
-        simulate(generate_training(MODEL, Plan(frozen=how)), machine, compute="roofline").to_json()
+        json_document(simulate(generate_training(MODEL, Plan(frozen=how)), machine, compute="roofline"))
         for how in (False, True)
     )
     operations = [

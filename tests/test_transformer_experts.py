@@ -15,7 +15,7 @@ from chakrasim.converters.synthetic.transformer import (
     generate_inference,
     generate_training,
 )
-from chakrasim.converters.synthetic.transformer.rules import check_plan
+from chakrasim.converters.synthetic.transformer.plan.rules import check_plan
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.errors import ConfigError

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.transformer.counts import parameters, step_operations
-from chakrasim.converters.synthetic.transformer.model import Experts, LatentAttention, Model
-from chakrasim.converters.synthetic.transformer.plan import (
+from chakrasim.converters.synthetic.transformer.model.counts import parameters, step_operations
+from chakrasim.converters.synthetic.transformer.model.model import Experts, LatentAttention, Model
+from chakrasim.converters.synthetic.transformer.plan.plan import (
     OVERLAPS,
     RECOMPUTATIONS,
     SCHEDULES,

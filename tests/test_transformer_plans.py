@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chakrasim.converters.synthetic.transformer.inference import Request, generate_inference
-from chakrasim.converters.synthetic.transformer.model import Experts, Model
-from chakrasim.converters.synthetic.transformer.plan import Plan
-from chakrasim.converters.synthetic.transformer.ranks import Ranks
-from chakrasim.converters.synthetic.transformer.rules import RULES, check_plan
+from chakrasim.converters.synthetic.transformer.model.model import Experts, Model
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
+from chakrasim.converters.synthetic.transformer.plan.ranks import Ranks
+from chakrasim.converters.synthetic.transformer.plan.rules import RULES, check_plan
 from chakrasim.traces.errors import ChakrasimError, ConfigError
 
 MODEL = Model("m", "made up", 32, 4096, 32, 8, 128, 14336, True, 128256, False, 8192)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chakrasim.converters.synthetic.transformer.schedule import BACKWARD, FORWARD, WEIGHTS, Pass, passes
-from chakrasim.converters.synthetic.transformer.stages import split_layers
+from chakrasim.converters.synthetic.transformer.layers.stages import split_layers
+from chakrasim.converters.synthetic.transformer.plan.schedule import BACKWARD, FORWARD, WEIGHTS, Pass, passes
 
 F, B, W = 1.0, 1.0, 1.0
 

@@ -338,6 +338,7 @@ def test_every_cut_is_read_the_same_either_way(tmp_path: Path) -> None:
         assert_same_either_way(WHOLE[:length], tmp_path)
 
 
+@pytest.mark.slow
 @given(
     at=st.integers(0, len(WHOLE) - 1),
     put=st.sampled_from([b"\x00", b"\x01", b"\x7f", b"\x80", b"\xff"]) | st.binary(min_size=1, max_size=3),

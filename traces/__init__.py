@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from chakrasim.traces.builder import GraphBuilder
     from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
     from chakrasim.traces.io import read_graph, write_graph
-    from chakrasim.traces.workload import ProcessGroup, Workload, load_workload, save_workload
+    from chakrasim.traces.workload import ProcessGroup, Workload
+    from chakrasim.traces.workload_files import load_workload, save_workload
 
 __all__ = [
     "CommKind",
@@ -32,8 +33,8 @@ _HOME = {
     "write_graph": "io",
     "ProcessGroup": "workload",
     "Workload": "workload",
-    "load_workload": "workload",
-    "save_workload": "workload",
+    "load_workload": "workload_files",
+    "save_workload": "workload_files",
 }
 
 

@@ -11,13 +11,11 @@ from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
 from chakrasim.traces.matching import UNEVEN_KINDS, match_collectives, match_messages
 from chakrasim.traces.order import find_cycle
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import MAX_TIME_PS, PS_PER_S
 from chakrasim.traces.workload import Workload
 
 MAX_BYTES = 10**15
 """More bytes than one node can have: a thousand times the largest memory there is."""
-MAX_TOTAL_PS = 10**18
-"""More time than one rank can have recorded, 11 days; far below what int64 holds."""
 MAX_LISTED = 20
 """Findings of one kind that are spelt out; a damaged trace can have one a node."""
 
@@ -95,7 +93,7 @@ def check_graph(graph: ExecutionGraph, source: str) -> list[Problem]:
             np.flatnonzero(column > MAX_BYTES),
             f"({{name!r}}) has a {what} of over {MAX_BYTES:,} bytes, which can't be",
         )
-    if float(graph.durations_ps.sum(dtype=np.float64)) > MAX_TOTAL_PS:
+    if float(graph.durations_ps.sum(dtype=np.float64)) > MAX_TIME_PS:
         longest = int(np.argmax(graph.durations_ps))
         problems.append(
             Problem(
@@ -103,7 +101,7 @@ def check_graph(graph: ExecutionGraph, source: str) -> list[Problem]:
                 graph.rank,
                 int(graph.ids[longest]),
                 f"({graph.name(longest)!r}) is the longest of nodes that together last over "
-                f"{MAX_TOTAL_PS / PS_PER_S:,.0f} s, which can't be",
+                f"{MAX_TIME_PS / PS_PER_S:,.0f} s, which can't be",
             )
         )
     report(np.flatnonzero(graph.durations_ps < 0), "({name!r}) has a negative duration")

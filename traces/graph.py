@@ -162,6 +162,10 @@ class ExecutionGraph:
         """The name of the node in `row`."""
         return self.names[int(self.name_ids[row])]
 
+    def title(self, row: int) -> str:
+        """Rank, id and name of the node in `row`, for messages."""
+        return f"rank {self.rank} node {self.ids[row]} ({self.name(row)!r})"
+
     def lane_name(self, row: int) -> str:
         """The name of the row's lane, empty where the trace names none."""
         lane = int(self.lanes[row])

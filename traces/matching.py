@@ -139,7 +139,7 @@ class MessageMatching:
     """(rank, row) of receives that no send meets."""
 
 
-def message_labels(graph: ExecutionGraph, rows: Rows | slice = slice(None)) -> tuple[Ints, Ints]:
+def message_labels(graph: ExecutionGraph, rows: Ints | slice = slice(None)) -> tuple[Ints, Ints]:
     """Tag and bytes of sends and receives, as those that belong together must share them: int64, 0 where a
     node states none."""
     return np.maximum(graph.tags[rows], 0).astype(np.int64), np.maximum(graph.comm_bytes[rows], 0)

@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chakrasim.traces.errors import TraceError
+
 PS_PER_NS = 1_000
 PS_PER_US = 1_000_000
 PS_PER_MS = 1_000_000_000
 PS_PER_S = 1_000_000_000_000
+
+MAX_TIME_PS = 10**18
+"""More time than one node, or all of a rank together, can take: 11 days. Sums of a few fit in int64."""
+
+
+def whole_ps(
+    times: NDArray[np.floating[Any]], name: Callable[[int], str], unit_ps: int = 1
+) -> NDArray[np.int64]:
+    """Times in picoseconds as int64, rounded down to whole units of `unit_ps`, in which they are given.
+
+    Raises TraceError for one above `MAX_TIME_PS` or not a number; `name` says whose time it is, by its index.
+
+    >>> whole_ps(np.array([1.5, 3.0]), "time {}".format, unit_ps=1000).tolist()
+    [1000, 3000]
+    >>> whole_ps(np.array([1.5, 1e30]), "time {}".format)
+    Traceback (most recent call last):
+    chakrasim.traces.errors.TraceError: time 1 would take 1e+18 s; expected at most 1,000,000 s
+    """
+    wrong = np.flatnonzero(~(times <= MAX_TIME_PS / unit_ps))
+    if len(wrong):
+        first = int(wrong[0])
+        raise TraceError(
+            f"{name(first)} would take {times[first] * unit_ps / PS_PER_S:.3g} s; "
+            f"expected at most {MAX_TIME_PS // PS_PER_S:,} s"
+        )
+    return times.astype(np.int64) * unit_ps
+
+
+def whole_ps_of(time: float, name: Callable[[], str], unit_ps: int = 1) -> int:
+    """As `whole_ps`, of one time."""
+    if time <= MAX_TIME_PS / unit_ps:
+        return int(time) * unit_ps
+    return int(whole_ps(np.array([time]), lambda _: name(), unit_ps)[0])
+
+
+def beyond_time(end_ps: int) -> TraceError:
+    """The error for a replay that would go on after `end_ps`, beyond what its clock counts."""
+    return TraceError(f"the replay would take over {end_ps // PS_PER_S:,} s, more than it can count")
 
 
 def us_to_ps(microseconds: float) -> int:

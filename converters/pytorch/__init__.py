@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chakrasim.converters.pytorch.sniff import is_pytorch_trace
+from chakrasim.converters.pytorch.read.sniff import is_pytorch_trace
 
 if TYPE_CHECKING:
     from chakrasim.converters.pytorch.convert import convert_pytorch

@@ -1,14 +1,13 @@
 """PyTorch profiler traces to a workload. Read this first: files → recordings → graphs → workload.
 
-1. `sniff`, `kineto`, `kineto_reader`: find the ranks' files and read them as columns, by `jsonfile` or, large
-   ones, by `scanned`; `host_trace`, `link`: add what a host execution trace of the same run knows.
-2. `host`: flatten each thread's nested operators and calls into pieces that tile its time.
-3. `device`, `synchronisation`, `gloo`: link works to launches, order streams, find who waits for whom.
-4. `communication`, `groups`, `names`: what each collective, send and receive is.
-5. `assemble`: nodes and edges.
-6. `clocks`: ranks that began to record later begin later.
+1. `read`: find the ranks' files and read them as columns; `host_traces`: add what a host execution trace of
+   the same run knows.
+2. `host`: flatten each thread's nested operators and calls into segments that tile its time.
+3. `device`: link device operations to launches, order streams, find waits.
+4. `communication`: what each collective, send and receive is.
+5. `graph`: nodes and edges, and ranks that began to record later begin later.
 
-Every edge is a cause; no node is tied to its recorded start. Where a work started later than its causes
+Every edge is a cause; no node is tied to its recorded start. Where an operation started later than its causes
 explain, the rest stands before it as a node of its own (launch latency, stream latency), so a replay with
 recorded durations takes as long as the recording did.
 """
@@ -20,17 +19,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chakrasim.converters.pytorch.assemble import assemble
-from chakrasim.converters.pytorch.clocks import align_starts
-from chakrasim.converters.pytorch.custom_kernels import load_kernel_table
-from chakrasim.converters.pytorch.groups import Groups, declarations
-from chakrasim.converters.pytorch.host_only import convert_host_traces
-from chakrasim.converters.pytorch.host_trace import read_host_trace
-from chakrasim.converters.pytorch.kineto import Recording
-from chakrasim.converters.pytorch.kineto_reader import read_all
-from chakrasim.converters.pytorch.link import Link, enrich, link_host_trace
-from chakrasim.converters.pytorch.nodes import thread_names
-from chakrasim.converters.pytorch.sniff import candidates, is_host_trace, is_profiler_file
+from chakrasim.converters.pytorch.communication.custom_kernels import load_kernel_table
+from chakrasim.converters.pytorch.communication.groups import Groups, declarations
+from chakrasim.converters.pytorch.graph.assemble import assemble
+from chakrasim.converters.pytorch.graph.nodes import thread_names
+from chakrasim.converters.pytorch.graph.rank_clocks import align_starts
+from chakrasim.converters.pytorch.host_traces.host_trace import read_host_trace
+from chakrasim.converters.pytorch.host_traces.host_trace_graph import convert_host_traces
+from chakrasim.converters.pytorch.host_traces.host_trace_link import Link, enrich, link_host_trace
+from chakrasim.converters.pytorch.read.kineto import Recording
+from chakrasim.converters.pytorch.read.kineto_reader import read_all
+from chakrasim.converters.pytorch.read.sniff import candidates, is_host_trace, is_profiler_file
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import ExecutionGraph
 from chakrasim.traces.units import PS_PER_NS
@@ -55,11 +54,11 @@ def convert_pytorch(
 ) -> Workload:
     """Convert a profiler trace, or a folder with one for each rank.
 
-    Host execution traces in the folder, one a rank, are linked with them (`link`). Ranks come from the
-    traces' own `distributedInfo`, else from a number in the file name. Ranks between those of a folder may be
-    missing only with `partial`; that there are more ranks than were recorded is noted. `communication_table`
-    names a file of further communication kernels (`custom_kernels`). Raises TraceError for what can't be
-    converted, ConfigError for a table that can't be read.
+    Host execution traces in the folder, one a rank, are linked (`host_trace_link`). Ranks come from the
+    traces' own `distributedInfo`, else from a number in the file name. Of a folder, ranks may be missing
+    only with `partial`; that there are more ranks than were recorded is noted. `communication_table` names a
+    file of further communication kernels (`custom_kernels`). Raises TraceError for what can't be converted,
+    ConfigError for a table that can't be read.
     """
     path = Path(path)
     kernels = load_kernel_table(communication_table)

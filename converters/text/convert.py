@@ -10,12 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from chakrasim.converters.text.loops import LOOPS, Program
-from chakrasim.converters.text.read import MOST_NS, Layer, Part, TextWorkload, read_text
+from chakrasim.converters.text.read import MAX_NS, Layer, Part, TextWorkload, read_text
 from chakrasim.traces.builder import GraphBuilder
-from chakrasim.traces.check import MAX_TOTAL_PS
 from chakrasim.traces.errors import ConfigError, TraceError
 from chakrasim.traces.graph import ExecutionGraph
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import MAX_TIME_PS, PS_PER_S
 from chakrasim.traces.workload import Workload
 
 
@@ -55,10 +54,10 @@ def convert_text(
         )
     graph = builder.build()
     total_ps = float(graph.durations_ps.sum(dtype=np.float64))
-    if total_ps > MAX_TOTAL_PS:
+    if total_ps > MAX_TIME_PS:
         raise TraceError(
             f"{workload.path}: {passes:,} passes compute for {total_ps / PS_PER_S:,.0f} s; expected at most "
-            f"{MAX_TOTAL_PS / PS_PER_S:,.0f} s"
+            f"{MAX_TIME_PS / PS_PER_S:,.0f} s"
         )
     return Workload.from_graphs(
         {rank: _of_rank(graph, rank) for rank in range(math.prod(sizes))},
@@ -78,10 +77,10 @@ def scaled(workload: TextWorkload, compute_scale: float, communication_scale: fl
         compute_ns = scale_single(part.compute_ns, compute_scale)
         size_bytes = scale_single(part.size_bytes, communication_scale)
         for what, value in (("compute time (ns)", compute_ns), ("bytes", size_bytes)):
-            if value > MOST_NS:
+            if value > MAX_NS:
                 raise TraceError(
                     f"{workload.path}: layer {layer.name!r}: the {part.direction} {what}, once scaled, is "
-                    f"{value:.3g}; expected at most {MOST_NS:.3g}"
+                    f"{value:.3g}; expected at most {MAX_NS:.3g}"
                 )
         return replace(part, compute_ns=int(compute_ns), size_bytes=int(size_bytes))
 

@@ -42,7 +42,7 @@ class Program:
         self.sizes = sizes
         self.builder = builder
         self.at: tuple[int, ...] = ()
-        """What has to end before the next node starts."""
+        """Parents of the next node."""
         self.weight_gradients: dict[int, int] = {}
         """By layer, the end of the last weight-gradient collective that nothing has waited for."""
         self.issued: set[tuple[int, str]] = set()

@@ -22,7 +22,7 @@ from chakrasim.traces.graph import CommKind
 DLRM_KINDS = ("HYBRID_DLRM", "HYBRID_DLRM_ENHANCED")
 TRANSFORMER, RECOMPUTING_TRANSFORMER = "HYBRID_TRANSFORMER", "HYBRID_TRANSFORMER_FWD_IN_BCKWD"
 LAYER_KINDS = ("DATA", "MODEL", "HYBRID_DATA_MODEL", "HYBRID_MODEL_DATA")
-"""What a single layer of `HYBRID_CUSTOMIZED` can be."""
+"""Kinds of a single layer of `HYBRID_CUSTOMIZED`."""
 KINDS = (
     "MICRO",
     *LAYER_KINDS,
@@ -43,13 +43,13 @@ BOTH = "ALLREDUCEALLTOALL"
 """A word that ASTRA-sim reads but can't run."""
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = "forward", "input gradient", "weight gradient"
-MOST_NS = 10**15
+MAX_NS = 10**15
 """More time than one node can take, 11 days."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a layer does in one direction."""
+    """Compute and collective of a layer in one direction."""
 
     direction: str
     """`FORWARD`, `INPUT_GRADIENT` or `WEIGHT_GRADIENT`."""
@@ -57,7 +57,7 @@ class Part:
     word: str
     """One of `COLLECTIVES`, `BOTH`, or anything else for none."""
     size_bytes: int
-    """What a rank gives to the collective: its shard of an all-gather, its whole buffer otherwise."""
+    """Bytes that a rank contributes: its shard of an all-gather, its whole buffer otherwise."""
 
     @property
     def collective(self) -> CommKind | None:
@@ -93,9 +93,9 @@ class TextWorkload:
     """One of `KINDS`."""
     layers: tuple[Layer, ...]
     last_bottom_layer: int | None = None
-    """Of the DLRM kinds: index of the last layer of the bottom MLP."""
+    """Index of the last layer of the bottom MLP, for the DLRM kinds."""
     group: int | None = None
-    """Of the transformer kinds: how many neighbouring ranks share one copy of the model."""
+    """Neighbouring ranks that share one copy of the model, for the transformer kinds."""
     checkpoints: tuple[int, ...] = ()
     """Layers whose input is kept, so that a forward pass can start again from there."""
     checkpoint_initiates: tuple[int, ...] = ()
@@ -235,10 +235,10 @@ class _Tokens:
             raise AssertionError from None
 
     def whole(self, what: str, least: int = 0) -> int:
-        """A whole number of `least` up to `MOST_NS`."""
+        """A whole number of `least` up to `MAX_NS`."""
         value = self.integer(what)
-        if not least <= value <= MOST_NS:
-            self.fail(f"has {value} as {what}; expected {least} to {MOST_NS:,}")
+        if not least <= value <= MAX_NS:
+            self.fail(f"has {value} as {what}; expected {least} to {MAX_NS:,}")
         return value
 
     def indexes(self, label: str) -> tuple[int, ...]:

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chakrasim.replay.engine.kernel import PLAIN, SEND
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.shared.memoize import remembered
+from chakrasim.traces.units import PS_PER_S
 
 if TYPE_CHECKING:
-    from chakrasim.replay.results.result import CollectiveTimes, Result
+    from chakrasim.replay.results.result import Result
+
+NOT_UNDERSTOOD = "not understood"
 
 
+@dataclass(frozen=True)
+class CollectiveTimes:
+    """All collectives of one kind in one process group, or all messages."""
+
+    kind: str
+    """`CommKind.label`; "send" for messages; "not understood"."""
+    group: str
+    """Name of the process group, empty for messages."""
+    group_size: int
+    count: int
+    size_bytes: int
+    """Of all of them together; for each, what one rank puts in."""
+    time_ps: int
+    """Sum of the times from the last arrival to the end."""
+    waiting_ps: int
+    """Sum over all members of the times from their arrival to the last one."""
+
+    @property
+    def bandwidth_Bps(self) -> float:
+        """Algorithm bandwidth: bytes over time; 0 if there are no bytes or no time."""
+        return self.size_bytes * PS_PER_S / self.time_ps if self.time_ps else 0.0
+
+
+@remembered
 def communication_times(result: Result) -> tuple[CollectiveTimes, ...]:
     """Collectives by (group, kind), then messages, then what wasn't understood; only what has ended."""
     return (*_collectives(result), *_messages(result), *_not_understood(result))
 
 
 def _collectives(result: Result) -> list[CollectiveTimes]:
-    from chakrasim.replay.results.result import CollectiveTimes
-
     program, workload = result.program, result.workload
     matching = program.collectives
     offsets, members = program.members()
@@ -51,14 +78,11 @@ def _collectives(result: Result) -> list[CollectiveTimes]:
 
 
 def _messages(result: Result) -> list[CollectiveTimes]:
-    from chakrasim.replay.network.traffic import endpoints
-    from chakrasim.replay.results.result import CollectiveTimes
-
     program = result.program
     sends = np.flatnonzero((program.roles == SEND) & (result.ends_ps >= 0))
     if not len(sends):
         return []
-    sizes = endpoints(program)[2]
+    sizes = np.maximum(program.column("comm_bytes"), 0)
     times_ps = result.ends_ps[sends] - result.starts_ps[sends]
     is_receive = program.kinds == NodeKind.RECV
     waiting_ps = int(result.waits_ps[is_receive].sum())
@@ -76,8 +100,6 @@ def _messages(result: Result) -> list[CollectiveTimes]:
 
 
 def _not_understood(result: Result) -> list[CollectiveTimes]:
-    from chakrasim.replay.results.result import NOT_UNDERSTOOD, CollectiveTimes
-
     program = result.program
     is_opaque = (program.kinds == NodeKind.COLL) & (program.roles == PLAIN) & (result.ends_ps >= 0)
     if not is_opaque.any():

@@ -90,9 +90,10 @@ def is_recorded(graph: ExecutionGraph) -> np.ndarray[tuple[int], np.dtype[np.boo
 def replay_as_recorded(workload: Workload) -> Result:
     """The replay that the self-check looks at: everything as recorded, on no machine in particular."""
     from chakrasim.replay.machine.load import DEFAULT_MACHINE, load_machine
+    from chakrasim.replay.network import RECORDED_NETWORK
     from chakrasim.replay.simulate import simulate
 
-    return simulate(workload, load_machine(DEFAULT_MACHINE), compute="measured", network="measured")
+    return simulate(workload, load_machine(DEFAULT_MACHINE), compute="measured", network=RECORDED_NETWORK)
 
 
 def compare(result: Result) -> tuple[Fidelity, ...]:

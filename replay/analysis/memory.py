@@ -15,6 +15,7 @@ import numpy as np
 
 from chakrasim.traces.graph import Ints
 from chakrasim.traces.memory import allocations, held_bytes
+from chakrasim.traces.shared.memoize import remembered
 from chakrasim.traces.units import format_bytes
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ class RankMemory:
     def peak_bytes(self) -> int:
         """The most that the rank needs at any time."""
         return self.held_bytes + self.allocated_bytes
+
+
+@remembered
+def memory_of_ranks(result: Result) -> tuple[RankMemory, ...]:
+    """Memory needs of all ranks in order; those whose graphs state none are left out."""
+    found = (rank_memory(result, rank) for rank in result.workload.ranks)
+    return tuple(memory for memory in found if memory is not None)
 
 
 def rank_memory(result: Result, rank: int) -> RankMemory | None:
@@ -101,24 +109,24 @@ def capacity_bytes(result: Result) -> int | None:
 
 def memory_notes(result: Result) -> list[str]:
     """Sentences, if ranks don't fit into the machine's memory, and if memory is freed that isn't there."""
-    if not result.memory:
+    if not memory_of_ranks(result):
         return []
     notes = []
     capacity = capacity_bytes(result)
     stands_for = result.workload.stands_for
     if capacity is not None:
-        too_large = [memory for memory in result.memory if memory.peak_bytes > capacity]
+        too_large = [memory for memory in memory_of_ranks(result) if memory.peak_bytes > capacity]
         if too_large:
             worst = max(too_large, key=lambda memory: memory.peak_bytes)
             ranks = sum(stands_for.get(memory.rank, 1) for memory in too_large)
-            of = sum(stands_for.get(memory.rank, 1) for memory in result.memory)
+            of = sum(stands_for.get(memory.rank, 1) for memory in memory_of_ranks(result))
             notes.append(
                 f"{ranks:,} of {of:,} ranks {'does' if ranks == 1 else 'do'} not fit into the machine's "
                 f"memory: rank {worst.rank} needs {format_bytes(worst.peak_bytes)} of "
                 f"{format_bytes(capacity)} and lacks {format_bytes(worst.peak_bytes - capacity)}; the times "
                 "are those of a machine that has enough"
             )
-    overdrawn = [memory for memory in result.memory if memory.least_bytes < 0]
+    overdrawn = [memory for memory in memory_of_ranks(result) if memory.least_bytes < 0]
     if overdrawn:
         worst = min(overdrawn, key=lambda memory: memory.least_bytes)
         notes.append(

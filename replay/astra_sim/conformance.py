@@ -1,4 +1,4 @@
-"""Comparing our answers with recorded runs of ASTRA-sim, case by case and to the nanosecond."""
+"""Comparison of replays with recorded runs of ASTRA-sim, case by case and to the nanosecond."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.errors import ChakrasimError, ConfigError
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.workload import load_workload
+from chakrasim.traces.workload_files import load_workload
 
 NETWORKS = {"unaware": "analytical", "aware": "congestion-aware"}
 EXACT, DIFFERS, HANGS_THERE, REFUSED = "exact", "differs", "hangs in ASTRA-sim", "refused"
@@ -24,17 +24,17 @@ Times = list[int | None]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case: what ASTRA-sim found and what we find, in ns, by rank; None for a rank that never ended."""
+    """Outcome of one case. Times are in ns, by rank; None for a rank that never ended."""
 
     case: str
     backend: str
     verdict: str
-    """`EXACT` if every rank's finish, exposed communication and node times agree; `HANGS_THERE` if some rank
-    of ours ends and never did there; `REFUSED` if we raise an error; else `DIFFERS`."""
+    """`EXACT` if every rank's finish, exposed communication and node times agree; `HANGS_THERE` if a rank
+    that never ended in ASTRA-sim ends here; `REFUSED` if the replay raises an error; else `DIFFERS`."""
     finish_ns: Times
     expected_finish_ns: Times
     detail: str = ""
-    """What differs first."""
+    """The first difference."""
 
 
 def read_cases(folder: Path) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+from chakrasim.replay.astra_sim.imported import Imported
+from chakrasim.replay.astra_sim.network import read_network
 from chakrasim.replay.astra_sim.system import SystemFile
+from chakrasim.replay.astra_sim.words import loaded
 from chakrasim.replay.machine.files.fields import (
     MOST,
     MOST_PS,
@@ -23,18 +23,12 @@ from chakrasim.replay.machine.files.fields import (
     finite,
     is_whole,
     load_json,
-    load_yaml,
-    shown,
 )
-from chakrasim.replay.machine.machine import Dimension, Machine, RemoteMemory
-from chakrasim.traces.errors import ConfigError, nearest
+from chakrasim.replay.machine.machine import Machine, RemoteMemory
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import shown
 
-GIB = 2**30
-CYCLE_PS = PS_PER_NS
-
-TOPOLOGIES = {"Ring": "ring", "FullyConnected": "fully_connected", "Switch": "switch"}
-NETWORK_LISTS = ("topology", "npus_count", "bandwidth", "latency")
 SHARING = {
     "PER_NPU_MEMORY_EXPANSION": "per-rank",
     "PER_NODE_MEMORY_EXPANSION": "per-node",
@@ -42,20 +36,18 @@ SHARING = {
 }
 NO_REMOTE_MEMORY = "NO_MEMORY_EXPANSION"
 VERSION_1_KEYS = (b'"dimensions-count"', b'"topologies-per-dim"', b'"units-count"')
-"""What tells a network file of version 1.0."""
+"""Keys by which a network file of version 1.0 is recognised."""
 NO_GROUPS = "empty"
-"""ASTRA-sim's word for no file of groups."""
+"""The name that ASTRA-sim takes for no file of groups."""
 
 
-@dataclass(frozen=True)
-class Imported:
-    """What files of ASTRA-sim say."""
+class _Options(NamedTuple):
+    """ASTRA-sim's own options, and the model-parallel group of the workload."""
 
-    machine: Machine
-    notes: tuple[str, ...]
-    """What has no effect, and what ASTRA-sim would have read otherwise; sentences for people."""
-    replay_only: bool
-    """Durations come from the trace, those of collectives too."""
+    queues: int
+    injection_scale: float
+    rendezvous: bool
+    transformer_group: int | None
 
 
 def read_astra_sim(
@@ -86,61 +78,52 @@ def read_astra_sim(
     factor = finite(injection_scale)
     if factor is None or factor < 0:
         raise ConfigError(f"the injection scale is {injection_scale}; expected a number of 0 or more")
-    if _is_version1(network):
-        if remote_memory or groups or queues != 1 or rendezvous:
-            raise ConfigError(
-                f"{network}: a network of ASTRA-sim 1.0, which has no remote memory, groups, queues "
-                "or rendezvous; expected a network and a system file alone"
-            )
-        imported = _read_version1(network, system, transformer_group)
-        scheduling = imported.machine.scheduling
-        assert scheduling is not None
-        endpoint_ps = int(scheduling.endpoint_ps // CYCLE_PS * factor) * CYCLE_PS
-        scaled = replace(imported.machine, scheduling=replace(scheduling, endpoint_ps=endpoint_ps))
-        return replace(imported, machine=scaled)
-    dimensions = _dimensions(network)
+    if not _is_version1(network):
+        with_options = _Options(queues, factor, rendezvous, transformer_group)
+        return _read_version2(network, system, remote_memory, groups, with_options)
+    if remote_memory or groups or queues != 1 or rendezvous:
+        raise ConfigError(
+            f"{network}: a network of ASTRA-sim 1.0, which has no remote memory, groups, queues "
+            "or rendezvous; expected a network and a system file alone"
+        )
+    from chakrasim.replay.astra_sim.version1 import read_version1
+
+    try:
+        return read_version1(network, system, injection_scale=factor, transformer_group=transformer_group)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or system}: can't be read: {error.strerror or error}") from None
+
+
+def _is_version1(network: Path) -> bool:
+    head = loaded(Path.read_bytes, network).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return bool(head.startswith(b"{") and any(key in head for key in VERSION_1_KEYS))
+
+
+def _read_version2(
+    network: Path, system: Path, remote_memory: Path | None, groups: Path | None, options: _Options
+) -> Imported:
+    notes: list[str] = []
+    dimensions = read_network(network, notes)
     sizes = [dimension.size or 1 for dimension in dimensions]
     world_size = math.prod(sizes)
-    if transformer_group is not None:
-        _check_transformer(network, transformer_group, sizes)
-    settings = SystemFile(system, _loaded(load_json, system), len(dimensions))
+    if options.transformer_group is not None:
+        _check_transformer(network, options.transformer_group, sizes)
+    settings = SystemFile(system, loaded(load_json, system), len(dimensions))
     machine = Machine(
         name=network.stem,
         source=f"imported from {network.name} and {system.name}",
         accelerator=settings.accelerator(),
         dimensions=dimensions,
         algorithms=settings.algorithms(),
-        cycle_ps=CYCLE_PS,
-        remote_memory=_remote_memory(remote_memory, world_size, settings.notes) if remote_memory else None,
-        scheduling=settings.scheduling(queues, factor, rendezvous),
+        cycle_ps=PS_PER_NS,
+        remote_memory=_remote_memory(remote_memory, world_size, notes) if remote_memory else None,
+        scheduling=settings.scheduling(options.queues, options.injection_scale, options.rendezvous),
         compute=settings.compute(),
         groups=_groups(groups, world_size) if groups else {},
     )
     replay_only = settings.switch("replay-only")
     settings.note_idle_keys()
-    return Imported(machine=machine, notes=tuple(settings.notes), replay_only=replay_only)
-
-
-def _loaded(load: Callable[[Path], Any], path: Path) -> Any:
-    """The content of a file. Raises ConfigError also where it can't be opened."""
-    try:
-        return load(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from None
-
-
-def _is_version1(network: Path) -> bool:
-    head = _loaded(Path.read_bytes, network).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return bool(head.startswith(b"{") and any(key in head for key in VERSION_1_KEYS))
-
-
-def _read_version1(network: Path, system: Path, transformer_group: int | None) -> Imported:
-    from chakrasim.replay.astra_sim.version1 import read_version1
-
-    try:
-        return read_version1(network, system, transformer_group=transformer_group)
-    except OSError as error:
-        raise ConfigError(f"{error.filename or system}: can't be read: {error.strerror or error}") from None
+    return Imported(machine=machine, notes=(*notes, *settings.notes), replay_only=replay_only)
 
 
 def _check_transformer(network: Path, group: int, sizes: list[int]) -> None:
@@ -154,75 +137,8 @@ def _check_transformer(network: Path, group: int, sizes: list[int]) -> None:
         )
 
 
-def _dimensions(path: Path) -> tuple[Dimension, ...]:
-    file = Block(_loaded(load_yaml, path), str(path))
-    file.keys(NETWORK_LISTS)
-    topologies = _entries(file, "topology")
-    lists = {key: _entries(file, key) for key in NETWORK_LISTS}
-    for key, entries in lists.items():
-        if len(entries) != len(topologies):
-            file.fail(
-                f"has {len(entries)} entries in {key} and {len(topologies)} in topology; "
-                "expected one for each dimension"
-            )
-    return tuple(
-        Dimension(
-            name=f"dim{index}",
-            topology=_topology(file, index, topologies[index]),
-            size=_size(file, index, lists["npus_count"][index]),
-            bandwidth_Bps=_number(file, "bandwidth", index, lists["bandwidth"][index]),
-            latency_ps=int(_number(file, "latency", index, lists["latency"][index])),
-        )
-        for index in range(len(topologies))
-    )
-
-
-def _entries(file: Block, key: str) -> list[Any]:
-    value = file.content[key]
-    if not isinstance(value, list) or not value:
-        file.expected(key, "a list with one entry for each dimension")
-    return value
-
-
-def _topology(file: Block, index: int, name: Any) -> str:
-    if name not in list(TOPOLOGIES):
-        word = str(name).lower()
-        same = [known for known in TOPOLOGIES if known.lower() == word]
-        if same:
-            hint = f"did you mean {same[0]!r}? capitals count here; "
-        elif guess := nearest(str(name), TOPOLOGIES):
-            hint = f"did you mean {guess!r}? "
-        else:
-            hint = "a torus is a Ring in each dimension; " if "torus" in word else ""
-        file.fail(
-            f"has topology {shown(name)} in dimension {index}; {hint}expected one of {', '.join(TOPOLOGIES)}"
-        )
-    return TOPOLOGIES[name]
-
-
-def _size(file: Block, index: int, value: Any) -> int:
-    if not is_whole(value, 2):
-        file.fail(
-            f"has npus_count {shown(value)} in dimension {index}; expected a whole number of 2 or more"
-            + (" (leave a dimension of 1 out)" if value == 1 else "")
-        )
-    return int(value)
-
-
-def _number(file: Block, key: str, index: int, value: Any) -> float:
-    """A bandwidth above 0 or a latency of 0 or more, as the key says."""
-    # YAML 1.1, as we read it, takes 1e3 for a text; ASTRA-sim's reader for a number.
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", value):
-        with suppress(ValueError):
-            value = float(value)
-    entry = Block({key: value}, file.source, f"dimension {index}")
-    if key == "bandwidth":
-        return entry.positive(key, GIB)
-    return entry.time_ps(key, PS_PER_NS)
-
-
 def _remote_memory(path: Path, world_size: int, notes: list[str]) -> RemoteMemory | None:
-    file = Block(_loaded(load_json, path), str(path))
+    file = Block(loaded(load_json, path), str(path))
     file.keys(("memory-type",), ("remote-mem-latency", "remote-mem-bw", "num-nodes", "num-npus-per-node"))
     memory_type = file.choice("memory-type", (NO_REMOTE_MEMORY, *SHARING))
     if memory_type == NO_REMOTE_MEMORY:
@@ -263,7 +179,7 @@ def _ranks_per_node(file: Block, world_size: int) -> int:
 def _groups(path: Path, world_size: int) -> dict[str, tuple[int, ...]]:
     if str(path) == NO_GROUPS and not path.exists():
         return {}
-    file = Block(_loaded(load_json, path), str(path))
+    file = Block(loaded(load_json, path), str(path))
     groups = {}
     for name in file.content:
         if not re.fullmatch("[1-9][0-9]*", name):

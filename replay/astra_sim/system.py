@@ -13,8 +13,6 @@ from chakrasim.replay.machine.files.fields import (
     Block,
     found_near,
     is_whole,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.machine import Accelerator
 from chakrasim.replay.machine.rules import ASTRA_SIM_2
@@ -22,6 +20,7 @@ from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 ALGORITHMS = {
     "ring": "ring",
@@ -45,11 +44,11 @@ POLICIES = {"LIFO": "lifo", "FIFO": "fifo", "EXPLICIT": "explicit"}
 ALL_REDUCES = {"localBWAware": "hierarchical", "baseline": "per-dimension"}
 
 BUS_KEYS = ("L", "o", "g", "G", "local-reduction-delay")
-"""Used with `model-shared-bus` only."""
+"""Parameters of the bus, without effect unless `model-shared-bus` is on."""
 IDLE_KEYS = ("boost-mode", "inter-dimension-scheduling", "intra-dimension-scheduling")
-"""ASTRA-sim 2 documents them and uses none."""
+"""Keys that ASTRA-sim 2 documents and doesn't use."""
 OUTPUT_KEYS = ("track-local-mem", "local-mem-trace-filename")
-"""About files that ASTRA-sim writes."""
+"""Keys about files that ASTRA-sim writes."""
 OPTIONAL_KEYS = (
     "scheduling-policy",
     "collective-optimization",
@@ -70,15 +69,15 @@ OPTIONAL_KEYS = (
 )
 
 ENDPOINT_NS = 10
-"""Where the system file states no delay."""
+"""Endpoint delay of a system file that states none, ASTRA-sim's default."""
 TIMING_SWITCHES = ("roofline-enabled", "replay-only")
-"""Those whose reading changes times."""
+"""Switches that change times."""
 SWITCH_WORDS = {"true": True, "on": True, "yes": True, "1": True}
 SWITCH_WORDS |= {"false": False, "off": False, "no": False, "0": False, "": False}
 
 
 class SystemFile:
-    """A system file. Raises ConfigError, with the file and the key, for what can't be right."""
+    """The content of a system file. Raises ConfigError, with file and key, for what can't be right."""
 
     def __init__(self, path: Path, content: Any, dimensions: int) -> None:
         self.path, self.dimensions = path, dimensions
@@ -91,7 +90,7 @@ class SystemFile:
         self.notes.append(f"{self.path}: {message}")
 
     def scheduling(self, queues: int, injection_scale: float, rendezvous: bool) -> Scheduling:
-        """The system layer."""
+        """The system layer's settings."""
         file = self.file
         memory_Bps = self._unit("local-mem-bw", 1e9)
         return Scheduling(
@@ -157,7 +156,7 @@ class SystemFile:
         return float(value)
 
     def algorithms(self) -> dict[CommKind, tuple[str, ...]]:
-        """For each kind our names of the algorithms, of the leading dimensions; () for a kind without."""
+        """Our names of the algorithms by kind, one for each leading dimension; () where none are named."""
         chosen: dict[CommKind, tuple[str, ...]] = dict.fromkeys(CommKind, ())
         short = []
         for label, kinds in KINDS.items():
@@ -221,7 +220,7 @@ class SystemFile:
             return {}
         path = Path(self._found(BY_NODE, self.file.text(BY_NODE)))
         try:
-            nodes = Block(load_yaml(path), str(path))
+            nodes = Block(read_yaml(path), str(path))
         except OSError as error:
             raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from None
         for node in nodes.content:
@@ -239,7 +238,7 @@ class SystemFile:
         return found
 
     def accelerator(self) -> Accelerator | None:
-        """What the roofline needs; None unless peak and memory bandwidth are both stated."""
+        """The accelerator, for the roofline; None unless peak and memory bandwidth are both stated."""
         peak, memory = self._unit("peak-perf", 1e12), self._unit("local-mem-bw", 1e9)
         if not peak or not memory:
             return None
@@ -252,7 +251,7 @@ class SystemFile:
         )
 
     def _unit(self, key: str, unit: float) -> float:
-        """A number in single units; 0 where the key is absent."""
+        """A number in units of 1, from one in units of `unit`; 0 where the key is absent."""
         return self.file.positive(key, unit) if self.file.number(key, 0) else 0.0
 
     def compute(self) -> str:
@@ -266,10 +265,9 @@ class SystemFile:
         return "roofline"
 
     def switch(self, key: str) -> bool:
-        """Whether something is on.
+        """The state of a switch.
 
-        For ASTRA-sim everything but the number 0 is, false included; where that differs from what people
-        mean, what they mean counts, and a note says so.
+        For ASTRA-sim everything but the number 0 is on, `false` included. Here `false` is off, with a note.
         """
         value = self.file.content.get(key, 0)
         if isinstance(value, int | float):
@@ -285,7 +283,7 @@ class SystemFile:
         return is_on
 
     def note_idle_keys(self) -> None:
-        """Notes for what is known and has no effect."""
+        """Add notes for known keys without effect."""
         idle = [key for key in IDLE_KEYS if self.file.has(key)]
         if idle:
             verb = "do" if len(idle) > 1 else "does"

@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chakrasim.traces.errors import ConfigError, TraceError, UnknownName
 
 if TYPE_CHECKING:
+    from chakrasim.converters.interface import TraceFormat
     from chakrasim.replay.analysis.fidelity import Fidelity
     from chakrasim.traces.doctor import Mend
     from chakrasim.traces.workload import Workload
@@ -58,120 +59,72 @@ def open_workload(
     groups: Mapping[str, Sequence[int]] | None = None,
     partial: bool = False,
     drop_unknown_dependencies: bool = False,
-    communication_kernels: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
     prefers_graphs: bool = True,
     check: bool = True,
     progress: Progress | None = None,
 ) -> Workload:
-    """Read Chakra graphs, or convert profiler traces, whichever `name` turns out to be.
+    """Read Chakra graphs, or convert traces of any other registered format.
 
-    Of a folder that holds both, `prefers_graphs` says which is read. `groups` are for graphs without a file
-    of groups. With `check` off, a workload with problems is returned for looking at. Raises TraceError for
-    what is wrong with a trace, ConfigError for options that don't fit it, OSError for a file that can't be
-    opened.
+    `options` are those of the format (`TraceFormat.options`), `groups` for graphs without a file of groups.
+    Of a folder that holds graphs and other traces, `prefers_graphs` says which are read. With `check` off, a
+    workload with problems is returned for looking at. Raises TraceError for what is wrong with a trace,
+    ConfigError for options that don't fit it, OSError for a file that can't be opened.
     """
+    from chakrasim.converters.interface import ConvertContext
+    from chakrasim.converters.registry import require_options_of
     from chakrasim.traces.check import raise_problems
-    from chakrasim.traces.workload import read_workload
 
     path = trace_path(name)
-    if is_profiler_input(path, beside_graphs=not prefers_graphs):
-        if groups_file is not None:
-            raise ConfigError(
-                f"{path}: a profiler trace names its process groups itself; --groups is for Chakra graphs"
-            )
-        workload = convert_traces(
-            path, partial=partial, communication_kernels=communication_kernels, progress=progress
+    options = dict(options or {})
+    if groups_file is not None:
+        options["groups"] = groups_file
+    if drop_unknown_dependencies:
+        options["drop-unknown-dependencies"] = True
+    trace_format, others = _choose_format(path, prefers_graphs=prefers_graphs)
+    require_options_of(path, trace_format, options)
+    left_aside = ""
+    if others and path.parent != _samples():
+        kinds = " and ".join(other.summary for other in others)
+        left_aside = (
+            f"the folder's graphs are read; `chakrasim convert {path} -o OUT` takes its {kinds} instead"
         )
-    elif communication_kernels is not None:
-        raise ConfigError(f"{path}: is no profiler trace, which --communication-kernels is for")
-    elif path.is_file() and is_text(path):
-        raise ConfigError(
-            f"{path}: a text workload of ASTRA-sim 1.0; `chakrasim convert {path} --dimensions 16x8 -o OUT` "
-            "makes graphs of it, and `chakrasim replay` takes it together with a machine"
-        )
-    elif path.is_dir() and not find_graphs(path):
-        others = [file.name for file in sorted(path.iterdir()) if _may_be_json(file)]
-        found = f"; {others[0]} and {len(others) - 1} more are neither" if others else ""
-        raise TraceError(
-            f"{path}: the folder holds neither Chakra graphs (name.<rank>.et) nor PyTorch profiler traces "
-            f"(name.<rank>.json or .json.gz){found}"
-        )
-    else:
-        left_aside = _left_aside(path)
-        try:
-            workload = read_workload(
-                path,
-                groups_file=groups_file,
-                groups=groups,
-                partial=partial,
-                drop_unknown_dependencies=drop_unknown_dependencies,
-            )
-            if check:
-                raise_problems(workload)
-        except TraceError as error:
-            raise TraceError(f"{error}{'; ' if left_aside else ''}{left_aside}") from None
-        return workload.with_notes([left_aside] if left_aside else ())
-    if check:
-        raise_problems(workload)
-    return workload
+    context = ConvertContext(partial=partial, groups=groups, options=options, progress=progress)
+    try:
+        workload = trace_format.convert(path, context)
+        if check:
+            raise_problems(workload)
+    except TraceError as error:
+        if not left_aside:
+            raise
+        raise TraceError(f"{error}; {left_aside}") from None
+    return workload.with_notes([left_aside] if left_aside else ())
 
 
-def _left_aside(path: Path) -> str:
-    """What to say of a folder whose graphs are read though it holds profiler traces as well."""
-    if not path.is_dir() or not is_profiler_input(path, beside_graphs=True):
-        return ""
-    if path.parent == _samples():
-        return ""
-    return f"the folder's graphs are read; `chakrasim convert {path} -o OUT` takes its PyTorch traces instead"
+def _choose_format(path: Path, *, prefers_graphs: bool) -> tuple[TraceFormat, list[TraceFormat]]:
+    """The format of a path; of a folder with Chakra graphs and others, which others are left aside."""
+    from chakrasim.converters.registry import CHAKRA, format_of, formats_of, only
+
+    if not path.is_dir():
+        return format_of(path), []
+    found = formats_of(path)
+    graphs = [known for known in found if known.name == CHAKRA]
+    others = [known for known in found if known.name != CHAKRA]
+    if graphs and (prefers_graphs or not others):
+        return graphs[0], others
+    return only(path, others), []
 
 
-def convert_traces(
-    path: Path,
-    *,
-    partial: bool = False,
-    communication_kernels: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
-) -> Workload:
-    """Convert a profiler trace, or a folder with one a rank; see `chakrasim.converters.pytorch`."""
-    from chakrasim.converters.pytorch import convert_pytorch
+def is_graphs(name: str) -> bool:
+    """Tell whether a trace argument names Chakra graphs."""
+    from chakrasim.converters.registry import CHAKRA
 
-    table = None if communication_kernels is None else Path(communication_kernels)
-    return convert_pytorch(path, partial=partial, progress=progress, communication_table=table)
-
-
-def is_profiler_input(path: Path, *, beside_graphs: bool = False) -> bool:
-    """Whether the path is a trace of PyTorch's, or a folder with such and, if not said otherwise, without
-    Chakra graphs.
-    """
-    if path.is_dir():
-        files = (
-            []
-            if find_graphs(path) and not beside_graphs
-            else [f for f in sorted(path.iterdir()) if _may_be_json(f)]
-        )
-    else:
-        files = [path] if path.is_file() and not path.name.endswith(GRAPH_SUFFIXES) else []
-    if not files:
-        return False
-    from chakrasim.converters.pytorch import is_pytorch_trace
-
-    return any(is_pytorch_trace(file) for file in files)
-
-
-def is_text(path: Path) -> bool:
-    """Whether a file is a text workload of ASTRA-sim 1.0."""
-    from chakrasim.converters.text.sniff import is_text_workload
-
-    return is_text_workload(path)
+    return _choose_format(trace_path(name), prefers_graphs=True)[0].name == CHAKRA
 
 
 def find_graphs(folder: Path) -> list[Path]:
     """The `.et` and `.et.gz` files of a folder."""
     return [file for file in sorted(folder.iterdir()) if file.name.endswith(GRAPH_SUFFIXES)]
-
-
-def _may_be_json(file: Path) -> bool:
-    return file.is_file() and file.name.endswith((".json", ".json.gz"))
 
 
 def self_check(workload: Workload) -> tuple[Fidelity, ...]:
@@ -182,14 +135,16 @@ def self_check(workload: Workload) -> tuple[Fidelity, ...]:
 
 
 def default_network(trace: str, workload: Workload, machine: str | None) -> str:
-    """Which network model is used where the user names none.
+    """Name of the network model where the user names none.
 
     A trace recorded on a real network, replayed without naming another machine, keeps what it recorded. The
     bundled sample was recorded between processes of one host, which is not what anyone asks about.
     """
+    from chakrasim.replay.network import DEFAULT_NETWORK, RECORDED_NETWORK
+
     if machine is None and not trace.startswith(SAMPLE) and _has_recorded_communication(workload):
-        return "measured"
-    return "analytical"
+        return RECORDED_NETWORK
+    return DEFAULT_NETWORK
 
 
 def _has_recorded_communication(workload: Workload) -> bool:
@@ -207,6 +162,7 @@ def open_for_inspection(
     *,
     groups_file: str | os.PathLike[str] | None = None,
     drop_unknown_dependencies: bool = False,
+    options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Workload, list[str]]:
     """As `open_workload`, but what is wrong with the workload comes back as a list.
@@ -225,6 +181,7 @@ def open_for_inspection(
             groups=groups,
             partial=partial,
             drop_unknown_dependencies=drop_unknown_dependencies,
+            options=options,
             check=False,
             progress=progress,
         )
@@ -241,8 +198,8 @@ def read_groups_for(
     name: str, groups_file: str | os.PathLike[str] | None
 ) -> dict[str, tuple[int, ...]] | None:
     """The process groups of a file for Chakra graphs, in any of its forms; None without a file, and for
-    profiler traces, which name theirs."""
-    if groups_file is None or is_profiler_input(trace_path(name)):
+    other traces, which name theirs."""
+    if groups_file is None or not is_graphs(name):
         return None
     from chakrasim.traces.doctor import read_group_list
 
@@ -251,20 +208,19 @@ def read_groups_for(
 
 def require_graphs(name: str) -> None:
     """Raise ConfigError if the trace isn't of Chakra graphs, which alone can be mended."""
-    path = trace_path(name)
-    if is_profiler_input(path):
+    if not is_graphs(name):
         raise ConfigError(
-            f"{path}: a profiler trace, not graphs to mend; `chakrasim convert {name} -o OUT` makes graphs"
+            f"{trace_path(name)}: no graphs to mend; `chakrasim convert {name} -o OUT` makes graphs of it"
         )
 
 
 def mend_workload(
     name: str, workload: Workload, groups_file: str | os.PathLike[str] | None = None
 ) -> tuple[Workload, tuple[Mend, ...]]:
-    """What `chakrasim.traces.doctor.mend` makes of an opened trace; nothing is mended of profiler traces."""
+    """What `chakrasim.traces.doctor.mend` makes of an opened trace; only Chakra graphs are mended."""
     from chakrasim.traces.doctor import mend
 
-    if is_profiler_input(trace_path(name)):
+    if not is_graphs(name):
         return workload, ()
     return mend(workload, read_groups_for(name, groups_file))
 
@@ -279,19 +235,6 @@ def graph_prefix(workload: Workload) -> str:
     """
     name = workload.name
     for suffix in (".gz", ".et", ".json"):
-        name = name.removesuffix(suffix)
-    stem, _, rank = name.rpartition(".")
-    return stem if stem and rank.isdigit() else name
-
-
-def plain_name(path: Path) -> str:
-    """What output files are called after an input, without its rank and its suffixes.
-
-    >>> plain_name(Path("runs/step.3.json.gz")), plain_name(Path("runs/step"))
-    ('step', 'step')
-    """
-    name = path.absolute().name
-    for suffix in (".gz", ".json", ".pt.trace", ".txt"):
         name = name.removesuffix(suffix)
     stem, _, rank = name.rpartition(".")
     return stem if stem and rank.isdigit() else name

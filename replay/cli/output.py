@@ -57,7 +57,7 @@ def write_workload(
     The files are written under other names and renamed when all are complete. With `force`, files of that
     prefix are replaced, those of ranks that no longer exist included.
     """
-    from chakrasim.traces.workload import save_workload
+    from chakrasim.traces.workload_files import save_workload
 
     replaced = require_free(folder, prefix, force=force)
     existing = next(f for f in (folder, *folder.absolute().parents) if f.exists())

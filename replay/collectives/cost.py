@@ -22,7 +22,7 @@ from chakrasim.replay.machine.machine import NCCL, Machine
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 
 def collective_ps(machine: Machine, kind: CommKind, size_bytes: int, ranks: tuple[int, ...]) -> int:
@@ -38,9 +38,12 @@ def collective_ps(machine: Machine, kind: CommKind, size_bytes: int, ranks: tupl
     if NCCL in machine.algorithms[kind]:
         from chakrasim.replay.collectives.nccl_model import nccl_ps
 
-        total = int(nccl_ps(machine, kind, size_bytes, ranks))
+        exact_ps = nccl_ps(machine, kind, size_bytes, ranks)
     else:
-        total = int(_total_ps(_layout(machine, kind, ranks), kind, size_bytes))
+        exact_ps = _total_ps(_layout(machine, kind, ranks), kind, size_bytes)
+    total = whole_ps_of(
+        exact_ps, lambda: f"{kind.label} of {size_bytes:,} bytes over {len(ranks)} ranks on {machine.name!r}"
+    )
     return total - total % machine.cycle_ps
 
 

@@ -33,7 +33,7 @@ class ComputeModel(Protocol):
 
     @classmethod
     def from_machine(cls, machine: Machine) -> ComputeModel:
-        """Set up the model for a machine; its parameters are `machine.options_of(name)`.
+        """Set up the model for a machine; its parameters are those of `Machine.options_of`.
 
         Raises ConfigError for a machine that lacks something.
         """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from chakrasim.replay.compute.interface import ComputeCost
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
@@ -69,10 +69,11 @@ def memory_ps(sizes_bytes: Ints, machine: Machine) -> Ints:
     bandwidth."""
     remote = machine.remote_memory
     if remote is not None:
-        return remote.latency_ps + _transfer_ps(sizes_bytes, remote.bandwidth_Bps)
-    assert machine.accelerator is not None, "the caller looked"
-    return _transfer_ps(sizes_bytes, machine.accelerator.memory_Bps)
-
-
-def _transfer_ps(sizes_bytes: Ints, bandwidth_Bps: float) -> Ints:
-    return (sizes_bytes * (PS_PER_S / bandwidth_Bps)).astype(np.int64)
+        latency_ps, bandwidth_Bps = remote.latency_ps, remote.bandwidth_Bps
+    else:
+        assert machine.accelerator is not None, "the caller looked"
+        latency_ps, bandwidth_Bps = 0, machine.accelerator.memory_Bps
+    return latency_ps + whole_ps(
+        sizes_bytes * (PS_PER_S / bandwidth_Bps),
+        lambda at: f"an access to {sizes_bytes[at]:,} bytes of memory on machine {machine.name!r}",
+    )

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.compute.interface import ComputeCost
 from chakrasim.replay.compute.measured import Measured
-from chakrasim.replay.machine.efficiency import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL, Efficiency
-from chakrasim.traces.check import MAX_TOTAL_PS
-from chakrasim.traces.errors import ConfigError, TraceError
+from chakrasim.replay.machine.efficiency import Efficiency
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL
+from chakrasim.traces.units import PS_PER_S, whole_ps
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Accelerator, Machine
@@ -144,14 +144,7 @@ def _launch(graph: ExecutionGraph, accelerator: Accelerator, durations_ps: Ints,
 
 
 def _whole_ps(times_ps: NDArray[np.float64], graph: ExecutionGraph, rows: Ints) -> Ints:
-    too_long = np.flatnonzero(times_ps > MAX_TOTAL_PS)
-    if len(too_long):
-        row = int(rows[too_long[0]])
-        raise TraceError(
-            f"rank {graph.rank} node {graph.ids[row]} ({graph.name(row)!r}) would take over "
-            f"{MAX_TOTAL_PS / PS_PER_S:,.0f} s by its operations and bytes, which can't be"
-        )
-    return times_ps.astype(np.int64)
+    return whole_ps(times_ps, lambda at: graph.title(int(rows[at])))
 
 
 def _note_what_is_missing(

@@ -25,6 +25,10 @@ from chakrasim.replay.engine.kernel import (
 )
 from chakrasim.traces.graph import Ints
 from chakrasim.traces.shared import jit
+from chakrasim.traces.units import beyond_time
+
+Loop = Callable[[State, int, int, bool], int]
+"""`kernel.advance`, interpreted or compiled."""
 
 COMPILE_FROM_NODES = 200_000
 """Below this an interpreted run ends before numba and its cached code are loaded (half a second)."""
@@ -40,7 +44,7 @@ def compiles(node_count: int) -> bool:
 
 
 @cache
-def compiled() -> Callable[[State, int, int, bool], int]:
+def compiled() -> Loop:
     """`advance` compiled by numba."""
     loop = jit.compiled(advance)
     jit.announce(loop, "the replay loop")
@@ -79,16 +83,10 @@ def run(
         is_compiled = compiles(node_count) and watch is None
     if jit.is_off():
         is_compiled = False
-    loop: Callable[[State, int, int, bool], int] = advance
     arrays = state
-    if is_compiled:
-        loop = compiled()
-    elif watch is not None:
-        # Slower than lists by half, but the watch sees, and changes, the arrays themselves.
-        arrays = State(*(np.ascontiguousarray(column) for column in state))
-        state = State(*(memoryview(column) for column in arrays))
-    else:
-        state = State(*(column.tolist() for column in state))
+    loop, state = _arranged(state, is_compiled=is_compiled, is_watched=watch is not None)
+    if not is_compiled and watch is not None:
+        arrays = State(*(np.asarray(column) for column in state))
     counters = state.counters
 
     tick_ps = -1
@@ -104,18 +102,9 @@ def run(
                 network.start(now_ps, int(state.asked_events[i]), int(state.asked_sequences[i]))
         elif network and (next_ps := network.next_ps(own_ps := _next_own_ps(state))) < NEVER_PS:
             tick_ps = -1
-            if next_ps > own_ps:
-                # A network that can't look ahead has come as far as the loop's own next event.
-                continue
-            for time_ps, event in network.advance(next_ps):
-                at, sequence = counters[QUEUED], counters[SEQUENCE]
-                state.queue_ps[at], state.queue_sequences[at], state.queue_events[at] = (
-                    time_ps,
-                    sequence,
-                    event,
-                )
-                counters[QUEUED], counters[SEQUENCE] = at + 1, sequence + 1
-                tick_ps = time_ps
+            # A network that can't look ahead has come as far as the loop's own next event, which is first.
+            if next_ps <= own_ps:
+                tick_ps = _queue(state, network.advance(next_ps))
         elif watch is not None and reason == HORIZON:
             watch.look(arrays)
             left = node_count - counters[ENDED]
@@ -128,7 +117,31 @@ def run(
                 counters = state.counters
         else:
             break
+    if counters[QUEUED] or (network and network.next_ps(NEVER_PS) > NEVER_PS):
+        # A single cost is far below NEVER_PS, so that times don't overflow before they are found here.
+        raise beyond_time(NEVER_PS)
     return np.array(state.starts_ps, dtype=np.int64), np.array(state.ends_ps, dtype=np.int64)
+
+
+def _arranged(state: State, *, is_compiled: bool, is_watched: bool) -> tuple[Loop, State]:
+    """The loop, and the state in the form that it is fastest on."""
+    if is_compiled:
+        return compiled(), state
+    if is_watched:
+        # Slower than lists by half, but the watch sees, and changes, the arrays themselves.
+        return advance, State(*(memoryview(np.ascontiguousarray(column)) for column in state))
+    return advance, State(*(column.tolist() for column in state))
+
+
+def _queue(state: State, ended: list[tuple[int, int]]) -> int:
+    """Queue nodes that the network has ended, as (time_ps, event); returns their time, -1 without any."""
+    counters, time_ps = state.counters, -1
+    for time_ps, event in ended:
+        at, sequence = counters[QUEUED], counters[SEQUENCE]
+        state.queue_ps[at], state.queue_sequences[at] = time_ps, sequence
+        state.queue_events[at] = event
+        counters[QUEUED], counters[SEQUENCE] = at + 1, sequence + 1
+    return time_ps
 
 
 def _next_own_ps(state: State) -> int:

@@ -1,4 +1,4 @@
-"""A queue of events for what happens message by message."""
+"""Event queue of the networks that are simulated message by message."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 from chakrasim.replay.engine.kernel import NEVER_PS
+from chakrasim.traces.units import beyond_time
 
 Event = Callable[[], None]
 
@@ -25,12 +26,17 @@ class Clock:
         self._timers: dict[tuple[int, int], deque[Event]] = {}
         self._rest: deque[Event] = deque()
         self._fresh: list[Event] = []
-        """Of the rest what the running event has added."""
+        """Events appended by the event being executed."""
         self._running: tuple[int, int] | None = None
-        """Rank and time of the timers that are being run."""
+        """Rank and time of the timers that are being executed."""
 
     def at(self, time_ps: int, event: Event, order: tuple[int, ...] = ()) -> None:
-        """Run `event` then. Within a tick, lower `order` goes first, then what was scheduled first."""
+        """Run `event` then. Within a tick, lower `order` goes first, then what was scheduled first.
+
+        Raises TraceError for a time that the replay can't reach.
+        """
+        if time_ps >= NEVER_PS:
+            raise beyond_time(NEVER_PS)
         heappush(self._queue, (time_ps, order, self._sequence, event))
         self._sequence += 1
 

@@ -8,7 +8,8 @@ begins end at time 0 in order of rank.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,6 @@ from chakrasim.traces.matching import (
     match_messages,
 )
 from chakrasim.traces.workload import Workload
-
-if TYPE_CHECKING:
-    from chakrasim.replay.engine.recorded_rendezvous import Meetings
 
 DEFAULT_LANES = ("cpu", "compute", "comm")
 """Lanes of nodes that name none, after a rank's named lanes."""
@@ -58,6 +56,28 @@ class Matched:
         sizes = np.array(present, dtype=np.int32)[collectives.group]
         ones = (np.ones(count, dtype=np.int64) for count in (len(collectives), len(graphs)))
         return cls(collectives, match_messages(workload), sizes, sizes, *ones)
+
+
+@dataclass(frozen=True, eq=False)
+class Meetings:
+    """Collectives and messages split into waiting and transfer, see `recorded_rendezvous.py`.
+
+    M of them, collectives first, in place of the program's own. N nodes.
+    """
+
+    roles: NDArray[np.int8]
+    """int8[N]"""
+    partners: Ints
+    """int64[N]"""
+    durations_ps: Ints
+    """int64[N]: of members of recorded meetings their transfer, of all others as before."""
+    costs_ps: Ints
+    """int64[M]: OWN_PS where the members have times of their own."""
+    offsets: Ints
+    """int64[M + 1]"""
+    members: Rows
+    expected: Rows
+    """int32[M]"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +266,21 @@ def lower(workload: Workload, matched: Matched | None = None) -> Program:
         parent_counts=np.concatenate([*parent_counts, np.ones(len(graphs), dtype=np.int32)]),
         matched=matched,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class WholeProgram:
+    """The program of all of a workload's ranks, laid out when it is first needed."""
+
+    workload: Workload
+
+    @cached_property
+    def program(self) -> Program:
+        """O(nodes + edges) the first time."""
+        return lower(self.workload)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"workload": self.workload}  # the program follows from it
 
 
 def lanes_of(graph: ExecutionGraph) -> Rows:

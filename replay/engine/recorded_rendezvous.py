@@ -8,33 +8,12 @@ as the root of a broadcast or a sender whose message was buffered, waits for nob
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.engine.kernel import COLLECTIVE, EAGER, OWN_PS, SEND
-from chakrasim.replay.engine.program import Program
+from chakrasim.replay.engine.program import Meetings, Program
 from chakrasim.traces.graph import CLOCK, CommKind, Ints, Rows
-
-
-@dataclass(frozen=True, eq=False)
-class Meetings:
-    """Collectives and after them messages, M of them, in place of the program's own. N nodes."""
-
-    roles: NDArray[np.int8]
-    """int8[N]"""
-    partners: Ints
-    """int64[N]"""
-    durations_ps: Ints
-    """int64[N]: of members of recorded meetings their transfer, of all others as before."""
-    costs_ps: Ints
-    """int64[M]: OWN_PS where the members have times of their own."""
-    offsets: Ints
-    """int64[M + 1]"""
-    members: Rows
-    expected: Rows
-    """int32[M]"""
 
 
 def recorded_meetings(

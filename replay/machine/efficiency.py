@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-MATMUL, ATTENTION, ELEMENTWISE, LAUNCH = "matmul", "attention", "elementwise", "launch"
-"""What `op_kind` says of a node; `launch` is of nodes of the host."""
-KERNELS = (MATMUL, ATTENTION, ELEMENTWISE)
+from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+
 DEFAULT = "default"
 """In a table by data type: those that it doesn't list."""
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from math import prod
 from operator import mul
+from typing import Any
 
 from chakrasim.replay.machine.efficiency import Efficiency
 from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.replay.machine.topology import TOPOLOGIES, Ring, Topology
-from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 NCCL = "nccl"
 """The algorithm of all dimensions where NCCL's own protocol costs collectives."""
@@ -100,7 +101,8 @@ class RemoteMemory:
     def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
         """Time of one access on an idle link, in whole cycles."""
         latency, per_cycle = self.latency_ps // cycle_ps, self.bandwidth_Bps / (PS_PER_S / cycle_ps)
-        return (latency + int(size_bytes / per_cycle)) * cycle_ps
+        name = f"an access to {size_bytes:,} bytes of remote memory"
+        return latency * cycle_ps + whole_ps_of(size_bytes / per_cycle, lambda: name, cycle_ps)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,24 @@ class Machine:
     """Process groups for graphs that don't declare theirs."""
     nccl: Calibration | None = field(default=None, hash=False)
     """What NCCL reaches of the network; None leaves messages at the full bandwidth."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """Parameters of compute and network models, by the model's name."""
+
+    def options_of(self, model: str, known: Collection[str]) -> Mapping[str, Any]:
+        """Parameters that the machine's file states for a model; a model reads its own with this.
+
+        Raises ConfigError for one that isn't `known`.
+        """
+        stated = self.options.get(model, {})
+        for key in stated:
+            if key not in known:
+                guess = nearest(str(key), known)
+                raise ConfigError(
+                    f"machine {self.name!r} ({self.source}): options: {model} has the unknown key {key!r}"
+                    + (f"; did you mean {guess!r}?" if guess else "")
+                    + f" (known: {', '.join(sorted(known)) or 'none'})"
+                )
+        return stated
 
     @property
     def system(self) -> Scheduling:
@@ -140,6 +160,10 @@ class Machine:
         """Ranks it has; None if it grows with the workload."""
         sizes = [dimension.size for dimension in self.dimensions]
         return None if None in sizes else prod(size for size in sizes if size is not None)
+
+    def holds(self, world_size: int) -> bool:
+        """Whether it has so many ranks, or can grow to them."""
+        return self.size is None or self.size >= world_size
 
     def sized_for(self, world_size: int) -> Machine:
         """The same machine with every size known, large enough for so many ranks.

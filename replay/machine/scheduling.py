@@ -1,4 +1,4 @@
-"""How collectives are cut into chunks and queued, and what each message costs beside the network."""
+"""Settings of the system layer: chunks, queues, and the costs of a message at its ends."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from chakrasim.replay.machine.rules import CHAKRASIM, Rules
 from chakrasim.traces.graph import CommKind
 
 ALL_REDUCE_WAYS = ("hierarchical", "per-dimension")
-"""Reduce-scatter outwards, all-reduce on the last dimension, all-gather back; or a whole all-reduce on each
-dimension in turn."""
+"""Ways to run an all-reduce over several dimensions: reduce-scatter outwards, all-reduce on the last one and
+all-gather back; or a whole all-reduce on each dimension in turn."""
 DIMENSION_ORDERS = ("ascending", "themis")
-"""In which order a chunk visits the dimensions: always the same, or balanced by load (`themis.py`)."""
+"""Orders in which chunks visit the dimensions: always the same, or balanced by load (`themis.py`)."""
 QUEUE_ORDERS = ("fifo", "smallest-first")
-"""Which chunk of those that wait for a dimension goes next."""
+"""Orders of the chunks that wait for a dimension."""
 PRIORITIES = ("lifo", "fifo", "explicit")
-"""Which collective's chunks go first: the latest, the earliest, or by the nodes' `comm_priority`."""
+"""Priorities of a rank's collectives: latest first, earliest first, or by the nodes' `comm_priority`."""
 SUBGROUPS = ("topology", "ring")
-"""A group of some ranks lies on the dimensions that it spans; or it is one ring in list order."""
+"""Placements of a group of some ranks: on the dimensions that it spans, or as one ring in list order."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,26 @@ class Bus:
     """
 
     latency_ns: float
-    """L"""
+    """L of LogGP"""
     overhead_ns: float
-    """o"""
+    """o of LogGP"""
     gap_ns: float
-    """g: least time between two moves."""
+    """g of LogGP: minimum time from the end of a send of one side to the first byte of its next"""
     ns_per_byte: float
-    """G"""
+    """G of LogGP"""
     reduction_ns_per_100_bytes: int
 
 
 @dataclass(frozen=True)
 class Scheduling:
-    """The system layer's settings."""
+    """How collectives are cut into chunks, queued and carried out."""
 
     rules: Rules = CHAKRASIM
-    """Whose rules decide where simulators differ."""
+    """The answers to what simulators decide differently."""
     chunks: int = 1
     """Pieces that a collective is cut into; one of fewer bytes into as many as it has bytes."""
     active_chunks: int = 1
-    """Chunks that a rank works on at once in one dimension."""
+    """Maximum of chunks in flight for each rank and dimension."""
     queues: int = 1
     """Queues in each dimension, which share its active chunks."""
     all_reduce: str = "hierarchical"
@@ -56,15 +56,15 @@ class Scheduling:
     queue_order: str = "fifo"
     priority: str = "lifo"
     endpoint_ps: int = 0
-    """What a rank needs before each message that it sends and after the last that it receives."""
+    """Endpoint delay: a rank's time before each message that it sends and after the last that it receives."""
     reduction_Bps: float = float("inf")
-    """Memory bandwidth for reducing what was received, which costs two reads and a write."""
+    """Memory bandwidth for reductions; each reads twice what was received and writes it once."""
     subgroup: str = "topology"
     bus: Bus | None = None
-    """Takes the place of `endpoint_ps`."""
+    """Bus between network and memory, in place of `endpoint_ps`."""
     rendezvous: bool = False
-    """A receive asks for its message with a message of its own."""
+    """Rendezvous protocol: a receive first sends a request for its message."""
     custom: Mapping[CommKind, str] = field(default_factory=dict, hash=False)
-    """Path prefix of a Chakra graph, or path of an MSCCL file, that carries out all collectives of a kind."""
+    """Algorithms by kind of collective: the path prefix of Chakra graphs, or the path of an MSCCL file."""
     custom_by_node: Mapping[int, str] = field(default_factory=dict, hash=False)
-    """The same for single nodes, by their id."""
+    """The same for single nodes, by node id."""

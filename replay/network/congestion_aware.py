@@ -37,4 +37,7 @@ class CongestionAware(NetworkModel):
         """The links."""
         from chakrasim.replay.transport.fifo_links import FifoLinks
 
-        return FifoLinks(clock, machine)
+        links = FifoLinks(clock, machine)
+        if machine.nccl is not None:
+            links.notes = ("messages have the full bandwidth of the links, not what NCCL's sends reach",)
+        return links

@@ -55,8 +55,13 @@ class NetworkModel(ABC):
     waits: ClassVar[bool] = True
     """Ranks wait for each other. If not, every node takes its recorded duration and `price` isn't asked."""
     needs_recording: ClassVar[bool] = False
-    """Takes recorded durations, of which a generated workload has none. If ranks wait for each other too,
-    recorded collectives and messages are split into waiting and transfer where the ranks' clocks allow it."""
+    """Takes recorded durations, of which a generated workload has none."""
+
+    @property
+    def splits_recording(self) -> bool:
+        """Whether recorded collectives and messages are split into waiting, which the replay makes anew, and
+        transfer, where the ranks' clocks allow it."""
+        return self.needs_recording and self.waits
 
     def plays_collectives(self, workload: Workload, machine: Machine) -> bool:
         """Whether `price` leaves any collective to be carried out while the replay runs.

@@ -7,7 +7,8 @@ from chakrasim.replay.engine.program import Program
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.transport.interface import Transport
 from chakrasim.replay.transport.mailbox import Mailbox
-from chakrasim.traces.graph import NodeKind
+from chakrasim.traces.graph import Ints, NodeKind
+from chakrasim.traces.matching import message_labels
 
 
 class NodeMessages:
@@ -15,6 +16,7 @@ class NodeMessages:
 
     def __init__(self, program: Program, transport: Transport, mailbox: Mailbox) -> None:
         self.program, self.transport, self.mailbox = program, transport, mailbox
+        self._labels: dict[int, tuple[Ints, Ints]] = {}
 
     def start(self, node: int, ended: Event) -> None:
         """A send or a receive starts.
@@ -25,14 +27,12 @@ class NodeMessages:
         program = self.program
         rank, row = program.locate(node)
         graph = program.workload.graphs[rank]
-        peer, size_bytes, tag = (
-            int(graph.peers[row]),
-            max(0, int(graph.comm_bytes[row])),
-            int(graph.tags[row]),
-        )
+        if id(graph) not in self._labels:
+            self._labels[id(graph)] = message_labels(graph)
+        tags, sizes_bytes = self._labels[id(graph)]
+        peer = int(graph.peers[row])
         source, destination = (rank, peer) if graph.kinds[row] == NodeKind.SEND else (peer, rank)
-        # A message without a tag is one with tag 0, as where sends are matched with receives.
-        key = source, destination, size_bytes, max(tag, 0)
+        key = source, destination, int(sizes_bytes[row]), int(tags[row])
         if peer not in program.workload.graphs:
             self.transport.send(*key, ended)
         elif source == rank:

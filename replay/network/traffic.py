@@ -17,7 +17,7 @@ from chakrasim.traces.graph import CommKind, Ints, NodeKind
 
 @dataclass(frozen=True, eq=False)
 class Traffic:
-    """What a network model prices. M messages, C collectives of a program of N nodes."""
+    """Traffic that a network model prices: M messages and C collectives of a program of N nodes."""
 
     program: Program
     recorded_ps: Ints

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.engine.deadlock import Deadlock, find_deadlock
 from chakrasim.replay.engine.kernel import COLLECTIVE, RECEIVE
-from chakrasim.replay.engine.program import Program
+from chakrasim.replay.engine.program import Program, WholeProgram
 from chakrasim.replay.results.intervals import covered_ps
-from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import NO_LANE, ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.units import PS_PER_S, format_time
+from chakrasim.traces.units import format_time
 
 if TYPE_CHECKING:
-    from chakrasim.replay.analysis.memory import RankMemory
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.replay.symmetry.classes import RankClasses
     from chakrasim.traces.workload import Workload
 
 HOST_GAP = "host gap"
 """Name of nodes that stand for host time between the recorded operators."""
-NOT_UNDERSTOOD = "not understood"
 
 
 @dataclass(frozen=True)
@@ -68,29 +64,6 @@ class Recorded:
     def error_percent(self) -> float:
         """How much longer the replay took, in per cent of the recorded span."""
         return 100 * (self.replayed_ps - self.span_ps) / self.span_ps if self.span_ps else 0.0
-
-
-@dataclass(frozen=True)
-class CollectiveTimes:
-    """All collectives of one kind in one process group, or all messages."""
-
-    kind: str
-    """`CommKind.label`; "send" for messages; "not understood"."""
-    group: str
-    """Name of the process group, empty for messages."""
-    group_size: int
-    count: int
-    size_bytes: int
-    """Of all of them together; for each, what one rank puts in."""
-    time_ps: int
-    """Sum of the times from the last arrival to the end."""
-    waiting_ps: int
-    """Sum over all members of the times from their arrival to the last one."""
-
-    @property
-    def bandwidth_Bps(self) -> float:
-        """Algorithm bandwidth: bytes over time; 0 if there are no bytes or no time."""
-        return self.size_bytes * PS_PER_S / self.time_ps if self.time_ps else 0.0
 
 
 @dataclass(frozen=True)
@@ -155,11 +128,13 @@ class Result:
     replayed: Replayed
     classes: RankClasses
     """Which ranks were replayed for which."""
-    lay_out: Callable[[], Program]
-    """The program of all ranks."""
+    whole: WholeProgram
+    """All ranks laid out, which those that weren't replayed need."""
     machine: Machine
     compute: str
     network: str
+    waits: bool = True
+    """Ranks waited for each other."""
     notes: tuple[str, ...] = ()
     """What was assumed, for people."""
     has_meetings: bool = False
@@ -180,7 +155,7 @@ class Result:
         found = {rank: self.replayed.times_of(rank) for rank in self.classes.representatives}
         of = self.classes.representative_of
         times = (np.concatenate([found[of[rank]][at] for rank in self.workload.ranks]) for at in (0, 1))
-        return Replayed(self.lay_out(), *times)
+        return Replayed(self.whole.program, *times)
 
     @property
     def program(self) -> Program:
@@ -278,13 +253,6 @@ class Result:
         return tuple(self.times(rank) for rank in self.workload.ranks)
 
     @cached_property
-    def collectives(self) -> tuple[CollectiveTimes, ...]:
-        """Collectives by process group and kind, then messages; only what has ended."""
-        from chakrasim.replay.analysis.communication import communication_times
-
-        return communication_times(self)
-
-    @cached_property
     def lanes(self) -> tuple[LaneTimes, ...]:
         """Every lane that has nodes, by rank, in the order of the trace."""
         program = self.program
@@ -319,28 +287,6 @@ class Result:
             spans = int(ended_ps.max() - begun_ps.min()), int(replayed[1].max() - replayed[0].min())
             found.append(Recorded(rank, over, *spans))
         return tuple(found)
-
-    @cached_property
-    def memory(self) -> tuple[RankMemory, ...]:
-        """What each rank needs of memory, in order of rank; those whose graphs state none are left out."""
-        from chakrasim.replay.analysis.memory import rank_memory
-
-        found = (rank_memory(self, rank) for rank in self.workload.ranks)
-        return tuple(memory for memory in found if memory is not None)
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as a JSON document; `docs/json.md` describes its keys, which stay."""
-        from chakrasim.replay.report.result.document import document
-
-        return document(self)
-
-    def to_dataframe(self) -> Any:
-        """One row a rank, with the columns of `to_json()["ranks"]`. Raises ConfigError without pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise ConfigError("a data frame needs pandas: pip install pandas") from None
-        return pandas.DataFrame(self.to_json()["ranks"])
 
 
 def compute_and_host(graph: ExecutionGraph) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

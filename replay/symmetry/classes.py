@@ -11,7 +11,6 @@ over another (`kernel.py`), ranks of one class are in the same state.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +20,6 @@ import numpy as np
 
 from chakrasim.replay.collectives.cost import place
 from chakrasim.replay.symmetry.fingerprint import Kinds, kinds_of_graphs
-from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import Ints, NodeKind, Rows
 from chakrasim.traces.matching import match_messages
 
@@ -140,7 +138,7 @@ def every_rank(workload: Workload, why: str) -> RankClasses:
 
 
 def rank_classes(workload: Workload, machine: Machine | None, kinds: Kinds | None = None) -> RankClasses:
-    """The classes of a checked workload on a machine whose network costs what it carries beforehand.
+    """The classes of a checked workload on a sized machine whose network costs what it carries beforehand.
 
     `machine` is None where its network costs nothing; `kinds` are those of `kinds_of_graphs`, by default
     whatever the names and the roots. O(nodes + rounds * (memberships in groups + ends of messages)); there
@@ -152,13 +150,10 @@ def rank_classes(workload: Workload, machine: Machine | None, kinds: Kinds | Non
     why = _mismatch(workload, kinds)
     if why:
         return every_rank(workload, why)
-    sized = None
-    if machine is not None:
-        # Where the machine is too small nothing may be costed by it, which `costs.py` sees to.
-        with suppress(ConfigError):
-            sized = machine.sized_for(workload.world_size)
-    memberships = _memberships(kinds, workload, sized)
-    exchanges = _exchanges(workload, sized)
+    if machine is not None and not machine.holds(workload.world_size):
+        machine = None  # nothing may be costed by it, which `costs.py` sees to
+    memberships = _memberships(kinds, workload, machine)
+    exchanges = _exchanges(workload, machine)
     classes, stages = kinds.number, [kinds.number]
     while True:
         met = _by_rank(memberships.ranks, memberships.colours(classes), len(classes))

@@ -12,8 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chakrasim.replay.compute.durations import Durations
 from chakrasim.traces.graph import CLOCK, ExecutionGraph, Ints, NodeKind, Rows
@@ -120,11 +122,12 @@ class Kinds:
         numbers: list[int] = []
         shapes: list[Shape] = []
         known: dict[tuple[int, int], int] = {}
-        prints: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        prints: defaultdict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
         for kind, graph, one in zip(self.number.tolist(), self.graphs, durations, strict=True):
             key = kind, id(one)
             if key not in known:
-                alike = prints[(kind, *(_sum(getattr(one, name)) for name in MODELLED))]
+                sums = tuple(_sum(getattr(one, name)) for name in MODELLED)
+                alike = prints[(kind, sums)]
                 same = (n for n in alike if _take_equally_long(shapes[n].durations, one))
                 number = next(same, len(shapes))
                 if number == len(shapes):
@@ -226,11 +229,11 @@ class _Use:
 def _print(shape: Shape) -> tuple[int, ...]:
     """Numbers that are equal for the same graphs, and nearly never for others. O(nodes)."""
     graph = shape.graph
-    sums = map(_sum, (graph.durations_ps, graph.comm_bytes, graph.kinds))
+    sums = (_sum(column) for column in (graph.durations_ps, graph.comm_bytes, graph.kinds))
     return len(graph), len(graph.parents), shape.clock_ps, *sums
 
 
-def _sum(column: Ints) -> int:
+def _sum(column: NDArray[Any]) -> int:
     """A sum that wraps around, in which a value counts by where it stands."""
     return int((column * _weights(len(column))).sum())
 

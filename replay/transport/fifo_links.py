@@ -27,11 +27,14 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.machine.topology import SWITCH
 from chakrasim.replay.transport.interface import Transport
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.replay.transport.uncontended import coordinates
+from chakrasim.traces.units import PS_PER_S, whole_ps_of
 
 Link = tuple[int, int, int]
 """Dimension, from, to; the switch of a dimension is -1."""
@@ -42,16 +45,18 @@ class _Message:
     """A message on its way."""
 
     route: list[Link]
+    latencies_ps: list[int]
+    """Latency of each link of the route."""
     size_bytes: int
     arrived: Event
     sent_ps: int
     head_ps: int
     """When its first byte reached the link that it is at."""
     latency_left_ps: int
-    """Of the links from that one on."""
+    """Latency of the links from that one on."""
     at: int = 0
     """Position in the route."""
-    cycles: int = 0
+    takes_ps: int = 0
     """From its start to its landing, as far as it is known."""
 
 
@@ -72,6 +77,7 @@ class FifoLinks(Transport):
         self.clock, self.machine = clock, machine
         self._states: dict[Link, _State] = defaultdict(_State)
         self._routes: dict[tuple[int, int], list[Link]] = {}
+        self._latencies_ps: dict[tuple[int, int], list[int]] = {}
         self._serve: Callable[[_State, _Message], None] = self._cut_through
         if machine.system.rules.stores_and_forwards:
             self._serve = self._store_and_forward
@@ -81,12 +87,13 @@ class FifoLinks(Transport):
         route = self._routes.get((source, destination))
         if route is None:
             route = self._routes[source, destination] = self.route(source, destination)
+            self._latencies_ps[source, destination] = self._latencies(source, destination, route)
         now_ps = self.clock.now_ps
         if not route:
             self.clock.at(now_ps, arrived)
             return
-        latency_ps = sum(self.machine.dimensions[link[0]].latency_ps for link in route)
-        self._join(_Message(route, size_bytes, arrived, now_ps, now_ps, latency_ps))
+        latencies_ps = self._latencies_ps[source, destination]
+        self._join(_Message(route, latencies_ps, size_bytes, arrived, now_ps, now_ps, sum(latencies_ps)))
 
     def route(self, source: int, destination: int) -> list[Link]:
         """The links from one rank to another."""
@@ -102,6 +109,19 @@ class FifoLinks(Transport):
             here = first + to * stride
             stride *= size
         return links
+
+    def _latencies(self, source: int, destination: int, route: list[Link]) -> list[int]:
+        """Latency of each link of a route. Those of a dimension have together what an idle network has: in a
+        part of a ring a link can stand for several of the whole ring's."""
+        found = []
+        ends = (coordinates(self.machine, np.array([rank])) for rank in (source, destination))
+        for index, (from_, to) in enumerate(zip(*ends, strict=True)):
+            dimension, count = self.machine.dimensions[index], sum(link[0] == index for link in route)
+            if count:
+                total_ps = int(dimension.wiring.hops(from_, to)[0]) * dimension.latency_ps
+                found += [total_ps // count] * (count - 1)
+                found.append(total_ps - total_ps // count * (count - 1))
+        return found
 
     def _join(self, message: _Message) -> None:
         """Queue a message at the link that it has come to; past the last one it has arrived."""
@@ -119,18 +139,21 @@ class FifoLinks(Transport):
         dimension = self.machine.dimensions[message.route[message.at][0]]
         start_ps = max(message.head_ps, state.free_ps)
         serial = self._serial(dimension, message.size_bytes)
-        state.free_ps = start_ps + int(serial) * cycle_ps
+        # Events are due at whole cycles, whatever the latencies are.
+        serial_ps = whole_ps_of(serial, lambda: self._name(message), cycle_ps)
+        state.free_ps = start_ps - start_ps % cycle_ps + serial_ps
         # In this order a double rounds as on an idle network (`uncontended.message_ps`).
         waited_ps = start_ps - message.sent_ps
-        message.cycles = max(message.cycles, int((waited_ps + message.latency_left_ps) / cycle_ps + serial))
-        message.head_ps = start_ps + dimension.latency_ps
-        message.latency_left_ps -= dimension.latency_ps
+        cycles = (waited_ps + message.latency_left_ps) / cycle_ps + serial
+        message.takes_ps = max(message.takes_ps, whole_ps_of(cycles, lambda: self._name(message), cycle_ps))
+        message.head_ps = start_ps + message.latencies_ps[message.at]
+        message.latency_left_ps -= message.latencies_ps[message.at]
         message.at += 1
         if message.at == len(message.route):
-            onward_ps = message.sent_ps + message.cycles * cycle_ps
+            onward_ps = message.sent_ps + message.takes_ps
         else:
             first = self._serial(dimension, min(dimension.packet_bytes, message.size_bytes))
-            onward_ps = message.head_ps + int(first) * cycle_ps
+            onward_ps = message.head_ps - message.head_ps % cycle_ps + int(first) * cycle_ps
         clock.at(max(clock.now_ps, onward_ps), lambda: self._join(message))
         if state.free_ps > clock.now_ps:
             state.is_busy = True
@@ -142,8 +165,12 @@ class FifoLinks(Transport):
         latency, serial = dimension.latency_ps / cycle_ps, self._serial(dimension, message.size_bytes)
         message.at += 1
         state.is_busy = True
-        clock.at(clock.now_ps + int(latency + serial) * cycle_ps, lambda: self._join(message))
+        takes_ps = whole_ps_of(latency + serial, lambda: self._name(message), cycle_ps)
+        clock.at(clock.now_ps + takes_ps, lambda: self._join(message))
         clock.at(clock.now_ps + int(serial) * cycle_ps, lambda: self._freed(state))
+
+    def _name(self, message: _Message) -> str:
+        return f"a message of {message.size_bytes:,} bytes over a link of {self.machine.name!r}"
 
     def _serial(self, dimension: Dimension, size_bytes: int) -> float:
         """Cycles that so many bytes occupy a link."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.machine.nccl_parameters import Calibration
 from chakrasim.traces.graph import Ints
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps
 
 
 class HasDimensions(Protocol):
@@ -95,5 +95,10 @@ def message_ps(
         latency = np.floor(latency)
     # In cycles, and in this order, a double rounds as ASTRA-sim's does.
     cycles = latency + np.atleast_1d(size_bytes) / (bandwidth_Bps / (PS_PER_S / cycle_ps))
-    total = cycles.astype(np.int64) * cycle_ps
+
+    def name(at: int) -> str:
+        size = int(np.broadcast_to(size_bytes, cycles.shape)[at])
+        return f"a message of {size:,} bytes from rank {ends[0][at]} to {ends[1][at]} on {machine.name!r}"
+
+    total = whole_ps(cycles, name, cycle_ps)
     return total if isinstance(source, np.ndarray) else int(total[0])

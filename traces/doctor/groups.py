@@ -13,7 +13,8 @@ from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import NodeKind
 from chakrasim.traces.io import read_bytes
 from chakrasim.traces.reading.decode import attributes_of, observed_groups, stated_groups
-from chakrasim.traces.workload import WORLD_NAMES, read_groups
+from chakrasim.traces.workload import WORLD_NAMES
+from chakrasim.traces.workload_files import read_groups
 
 Groups = Mapping[str, Sequence[int]]
 

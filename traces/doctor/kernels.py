@@ -1,9 +1,4 @@
-"""What NCCL's and RCCL's kernels are called, and nodes that don't fit their kernel's name.
-
-A name tells the collective where one is compiled into the kernel: `ncclDevKernel_AllReduce_Sum_f32_RING_LL`
-(NCCL 2.19 and later), `ncclKernel_AllReduce_RING_LL_Sum_float` (before), `ncclSymDevKernel_…` (2.27). It does
-not for `ncclDevKernel_Generic` (RCCL: any) and `ncclDevKernel_SendRecv` (sends, receives and all-to-alls).
-"""
+"""Nodes that contradict the name of their NCCL kernel: kind, bytes and group, mended where certain."""
 
 from __future__ import annotations
 
@@ -13,15 +8,8 @@ from typing import Any
 
 from chakrasim.traces.doctor.draft import Change, Draft, set_attribute, value_of
 from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.nccl_names import is_communication_kernel, kind_of_kernel
 
-_KERNEL = re.compile(r"(?:void )?(?:nccl|rccl)\w*?Kernel_?(?P<operation>[A-Za-z]*)", re.IGNORECASE)
-_KIND_BY_OPERATION = {
-    "allreduce": CommKind.ALL_REDUCE,
-    "allgather": CommKind.ALL_GATHER,
-    "reducescatter": CommKind.REDUCE_SCATTER,
-    "broadcast": CommKind.BROADCAST,
-    "reduce": CommKind.REDUCE,
-}
 _ALSO_RUNS = {
     CommKind.ALL_REDUCE: {CommKind.BARRIER},
     CommKind.REDUCE_SCATTER: {CommKind.REDUCE_SCATTER_BLOCK},
@@ -33,23 +21,6 @@ shards a broadcast from each, a reduce-scatter of such a reduce to each (`Proces
 
 TENSOR = re.compile(r"\[(\d+), (\d+), (\d+), (\d+), (\d+), '([^']*)'\]")
 """A tensor in a node's inputs or outputs: tensor id, storage id, offset, elements, bytes each, device."""
-
-
-def kind_of_kernel(name: str) -> CommKind | None:
-    """The collective that a kernel's name states; None for other kernels and where the name can't tell.
-
-    >>> kind_of_kernel("ncclDevKernel_ReduceScatter_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)").label
-    'reduce-scatter'
-    >>> kind_of_kernel("ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)") is None
-    True
-    """
-    match = _KERNEL.match(name)
-    return _KIND_BY_OPERATION.get(match["operation"].lower()) if match else None
-
-
-def is_communication_kernel(name: str) -> bool:
-    """Whether a kernel is one of NCCL's or RCCL's."""
-    return _KERNEL.match(name) is not None
 
 
 def input_bytes(node: Any) -> int | None:

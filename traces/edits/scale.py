@@ -16,6 +16,7 @@ from chakrasim.traces.edits.parts.start import is_start_delay
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.patterns import matches
+from chakrasim.traces.units import whole_ps
 from chakrasim.traces.workload import Workload
 
 
@@ -56,7 +57,7 @@ class Scales:
         if self.patterns:
             factor_by_name = np.array([self.of_name(name) for name in graph.names])
             factors *= factor_by_name[graph.name_ids]
-        scaled = np.rint(durations_ps * factors).astype(np.int64)
+        scaled = whole_ps(np.rint(durations_ps * factors), lambda row: f"scaled, {graph.title(row)}")
         return np.where(factors == 1.0, durations_ps, scaled)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chakrasim.traces.check import MAX_BYTES
 from chakrasim.traces.edits.parts.each import choose, counted, counts, with_graphs
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
@@ -24,14 +25,14 @@ def resize(
 
     Either their bytes times a factor, to the nearest byte, or a number of bytes. Their recorded durations are
     forgotten, so that a network which takes those costs them by its links. Those that state no size keep
-    none. Raises ConfigError if there are none, or for a negative size. O(n).
+    none. Raises ConfigError if there are none, or for a size that no node can have. O(n).
     """
     if (factor is None) == (size_bytes is None):
         raise ConfigError(f"the size of {pattern!r}: expected either a factor or a number of bytes")
     if factor is not None and not 0 <= factor < float("inf"):
         raise ConfigError(f"the size of {pattern!r} times {factor}: expected a factor of 0 or more")
-    if size_bytes is not None and size_bytes < 0:
-        raise ConfigError(f"the size of {pattern!r} is {size_bytes}: expected bytes, 0 or more")
+    if size_bytes is not None and not 0 <= size_bytes <= MAX_BYTES:
+        raise ConfigError(f"the size of {pattern!r} is {size_bytes}: expected bytes, 0 to {MAX_BYTES:,}")
     chosen = choose(
         workload,
         pattern,
@@ -45,6 +46,10 @@ def resize(
             sizes = np.where(rows, size_bytes or 0, graph.comm_bytes)
         else:
             sizes = np.where(rows, np.rint(graph.comm_bytes * factor), graph.comm_bytes)
+        if sizes.max(initial=0) > MAX_BYTES:
+            raise ConfigError(
+                f"the size of {pattern!r} times {factor} is over {MAX_BYTES:,} bytes, which can't be"
+            )
         return without_times(graph, rows, comm_bytes=sizes.astype(np.int64))
 
     how = f"{factor:g} times its bytes" if size_bytes is None else format_bytes(size_bytes)

@@ -6,9 +6,9 @@ consists of, `stages.py` which layers a rank has, `schedule.py` in which order i
 """
 
 from chakrasim.converters.synthetic.transformer.inference import Request, generate_inference
-from chakrasim.converters.synthetic.transformer.model import Experts, LatentAttention, Model
-from chakrasim.converters.synthetic.transformer.plan import Plan
-from chakrasim.converters.synthetic.transformer.presets import load_model, model_names
+from chakrasim.converters.synthetic.transformer.model.model import Experts, LatentAttention, Model
+from chakrasim.converters.synthetic.transformer.model.presets import load_model, model_names
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.converters.synthetic.transformer.training import generate_training
 
 __all__ = [

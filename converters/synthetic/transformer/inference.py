@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from chakrasim.converters.synthetic.transformer.chunk import Chunk
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.passes import forward_pass
-from chakrasim.converters.synthetic.transformer.plan import Plan
-from chakrasim.converters.synthetic.transformer.ranks import spread
-from chakrasim.converters.synthetic.transformer.rules import BrokenRule, check_plan, shown
-from chakrasim.converters.synthetic.transformer.shape import Shape
-from chakrasim.converters.synthetic.transformer.stages import parameter_bytes, rank_parameters, stage_chunks
-from chakrasim.converters.synthetic.transformer.template import Assembly, Tables, Template
-from chakrasim.converters.synthetic.transformer.writer import NEXT_STAGE, PREVIOUS_STAGE
+from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template
+from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk
+from chakrasim.converters.synthetic.transformer.layers.shape import Shape
+from chakrasim.converters.synthetic.transformer.layers.stages import (
+    parameter_bytes,
+    rank_parameters,
+    stage_chunks,
+)
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.passes.passes import forward_pass
+from chakrasim.converters.synthetic.transformer.passes.writer import NEXT_STAGE, PREVIOUS_STAGE
+from chakrasim.converters.synthetic.transformer.plan.plan import Plan
+from chakrasim.converters.synthetic.transformer.plan.ranks import spread
+from chakrasim.converters.synthetic.transformer.plan.rules import BrokenRule, check_plan, shown
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
 from chakrasim.traces.workload import Workload

@@ -11,31 +11,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from chakrasim.converters.synthetic.transformer.chunk import Chunk
-from chakrasim.converters.synthetic.transformer.counts import step_operations
-from chakrasim.converters.synthetic.transformer.model import Model
-from chakrasim.converters.synthetic.transformer.operations import ELEMENTWISE, Operation, Work
-from chakrasim.converters.synthetic.transformer.passes import (
+from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template, collective
+from chakrasim.converters.synthetic.op_cost.operations import Operation, Work
+from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk
+from chakrasim.converters.synthetic.transformer.layers.shape import Shape
+from chakrasim.converters.synthetic.transformer.layers.stages import (
+    parameter_bytes,
+    rank_parameters,
+    stage_chunks,
+)
+from chakrasim.converters.synthetic.transformer.model.counts import step_operations
+from chakrasim.converters.synthetic.transformer.model.model import Model
+from chakrasim.converters.synthetic.transformer.passes.passes import (
     backward_pass,
     forward_pass,
     reduce_pass,
     weights_pass,
 )
-from chakrasim.converters.synthetic.transformer.plan import SHARDINGS, Plan
-from chakrasim.converters.synthetic.transformer.ranks import spread
-from chakrasim.converters.synthetic.transformer.rules import check_plan
-from chakrasim.converters.synthetic.transformer.schedule import (
+from chakrasim.converters.synthetic.transformer.passes.writer import PassWriter
+from chakrasim.converters.synthetic.transformer.plan.plan import SHARDINGS, Plan
+from chakrasim.converters.synthetic.transformer.plan.ranks import spread
+from chakrasim.converters.synthetic.transformer.plan.rules import check_plan
+from chakrasim.converters.synthetic.transformer.plan.schedule import (
     BACKWARD,
     FORWARD,
     OPTIMIZER,
     PASS_NAMES,
     passes,
 )
-from chakrasim.converters.synthetic.transformer.shape import Shape
-from chakrasim.converters.synthetic.transformer.stages import parameter_bytes, rank_parameters, stage_chunks
-from chakrasim.converters.synthetic.transformer.template import Assembly, Tables, Template, collective
-from chakrasim.converters.synthetic.transformer.writer import PassWriter
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints
+from chakrasim.traces.op_kinds import ELEMENTWISE
 from chakrasim.traces.workload import Workload
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,7 +54,7 @@ def convert(
     scales: tuple[tuple[str, float], ...],
     text: TextOptions,
     edits: Edits,
-    communication_kernels: str | None,
+    options: dict[str, Any],
     output: str,
     prefix: str | None,
     compress: bool,
@@ -65,8 +66,9 @@ def convert(
     INPUT is a Kineto JSON file, plain or gzipped, a folder with one such file a rank, a text workload, Chakra
     graphs (a folder, a prefix or one file), or sample:NAME.
     """
+    from chakrasim.converters.registry import plain_name
     from chakrasim.replay.cli.fork_task import beside
-    from chakrasim.replay.cli.open_workload import open_workload, plain_name, self_check, trace_path
+    from chakrasim.replay.cli.open_workload import open_workload, self_check, trace_path
     from chakrasim.replay.cli.output import require_free, write_workload
     from chakrasim.replay.cli.progress import progress
     from chakrasim.replay.report.result import fidelity_table as fidelity
@@ -75,7 +77,7 @@ def convert(
     from chakrasim.traces.edits.scale import scale
 
     path = trace_path(source)
-    prefix = prefix or plain_name(_without_suffix(path))
+    prefix = prefix or plain_name(path)
     text_workload = text.read(str(path))
     if text_workload is not None and dimensions is None:
         raise click.UsageError(f"{path} is a text workload; say for which network: --dimensions 16x8")
@@ -89,7 +91,7 @@ def convert(
                 groups_file=groups,
                 partial=partial,
                 drop_unknown_dependencies=drop_unknown_dependencies,
-                communication_kernels=communication_kernels,
+                options=options,
                 prefers_graphs=False,
                 progress=report,
             )
@@ -110,9 +112,3 @@ def convert(
         console = people_console()
         fidelity.print_fidelity(console, checks, is_what_if=False)
         print_conversion(console, document)
-
-
-def _without_suffix(path: Path) -> Path:
-    """The path of a graph without `.et` or `.et.gz`."""
-    is_graph = path.name.endswith((".et", ".et.gz"))
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".et")) if is_graph else path

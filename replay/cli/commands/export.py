@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from chakrasim.replay.cli.common import mirror_option, reads_trace
+from chakrasim.replay.cli.common import json_option, mirror_option, reads_trace
 from chakrasim.replay.report.jsontext import print_json
 
 
@@ -15,6 +15,7 @@ from chakrasim.replay.report.jsontext import print_json
     "  chakrasim replay exported/step\n"
 )
 @click.argument("trace")
+@json_option
 @click.option("-o", "--output", required=True, metavar="OUT", help="Folder to write to.")
 @click.option("--prefix", metavar="NAME", help="Files are OUT/NAME.<rank>.et and OUT/NAME.groups.json.")
 @click.option("--force", is_flag=True, help="Replace files of that name in OUT.")
@@ -34,7 +35,8 @@ def export(
 
     TRACE is anything that `replay` takes, with all its ranks or --mirror. What had to change for it is said.
     """
-    from chakrasim.replay.cli.open_workload import open_workload, plain_name, trace_path
+    from chakrasim.converters.registry import plain_name
+    from chakrasim.replay.cli.open_workload import open_workload, trace_path
     from chakrasim.replay.cli.output import require_free
     from chakrasim.replay.cli.progress import progress
     from chakrasim.replay.report.trace.export import describe_export, print_export

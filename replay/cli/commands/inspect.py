@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chakrasim.replay.cli.common import EXIT_BAD_INPUT, reads_trace
+from chakrasim.replay.cli.common import EXIT_BAD_INPUT, converts_traces, json_option, reads_trace
 from chakrasim.replay.report.jsontext import print_json
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ MOST_NODES = 100_000
     "  chakrasim inspect converted --fix mended\n"
 )
 @click.argument("trace")
+@json_option
 @click.option("--fix", metavar="OUT", help="Mend what is certain; write the graphs to folder OUT.")
 @click.option("--prefix", metavar="NAME", help="With --fix: files are OUT/NAME.<rank>.et.")
 @click.option("--force", is_flag=True, help="With --fix: replace files of that name in OUT.")
+@converts_traces
 @reads_trace
 @click.pass_context
 def inspect(
@@ -35,6 +37,7 @@ def inspect(
     fix: str | None,
     prefix: str | None,
     force: bool,
+    options: dict[str, Any],
     groups: str | None,
     drop_unknown_dependencies: bool,
     as_json: bool,
@@ -57,6 +60,7 @@ def inspect(
             trace,
             groups_file=groups,
             drop_unknown_dependencies=drop_unknown_dependencies,
+            options=options,
             progress=report,
         )
         found = mend_workload(trace, workload, groups)[1] if problems and len(workload) < MOST_NODES else ()

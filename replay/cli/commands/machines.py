@@ -62,7 +62,10 @@ def show_machine(name: str, as_json: bool) -> None:
 )
 @click.option("-o", "--output", metavar="OUT", help="File to write; without it, standard output.")
 @click.option("--force", is_flag=True, help="Replace OUT.")
-def import_machine(astra: AstraFiles, transformer_group: int | None, output: str | None, force: bool) -> None:
+@json_option
+def import_machine(
+    astra: AstraFiles, transformer_group: int | None, output: str | None, force: bool, as_json: bool
+) -> None:
     """Turn ASTRA-sim's files into one machine file.
 
     What they say of the network, the system, remote memory and process groups stands in it; whose rules count
@@ -70,6 +73,7 @@ def import_machine(astra: AstraFiles, transformer_group: int | None, output: str
     """
     from chakrasim.replay.cli.output import require_writable
     from chakrasim.replay.machine.files.write import machine_yaml
+    from chakrasim.replay.report.machine.machines import describe_machine
     from chakrasim.traces.io import write_bytes_atomically
 
     imported = astra.read(transformer_group)
@@ -78,12 +82,16 @@ def import_machine(astra: AstraFiles, transformer_group: int | None, output: str
     if imported.replay_only:
         click.echo("chakrasim: note: replay-only is on: replay with --network recorded", err=True)
     text = machine_yaml(imported.machine)
-    if output is None:
+    path = None if output is None else Path(output)
+    if path is not None:
+        if path.exists() and not force:
+            raise ConfigError(f"{path} exists; --force replaces it")
+        require_writable(path)
+        write_bytes_atomically(path, text.encode())
+    if as_json:
+        notes = {"notes": list(imported.notes), "replay_only": imported.replay_only}
+        print_json(describe_machine(imported.machine) | notes | {"file": output})
+    elif path is None:
         click.echo(text, nl=False)
-        return
-    path = Path(output)
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists; --force replaces it")
-    require_writable(path)
-    write_bytes_atomically(path, text.encode())
-    click.echo(f"wrote {path}")
+    else:
+        click.echo(f"wrote {path}")

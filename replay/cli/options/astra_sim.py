@@ -9,23 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click_option_group import OptionGroup
 
 if TYPE_CHECKING:
-    from chakrasim.replay.astra_sim.files import Imported
+    from chakrasim.replay.astra_sim.imported import Imported
 
 BACKENDS = {"congestion-unaware": "analytical", "congestion-aware": "congestion-aware"}
 """ASTRA-sim's network backends and our networks."""
 
+_files = OptionGroup("ASTRA-sim's files")
 OPTIONS = (
-    click.option("--astra-system", metavar="FILE", help="ASTRA-sim's system file."),
-    click.option("--astra-network", metavar="FILE", help="ASTRA-sim's network file; instead of --machine."),
-    click.option("--astra-remote-memory", metavar="FILE", help="ASTRA-sim's remote-memory file."),
-    click.option("--astra-groups", metavar="FILE", help="ASTRA-sim's communicator groups."),
-    click.option(
+    _files.option("--astra-system", metavar="FILE", help="ASTRA-sim's system file."),
+    _files.option("--astra-network", metavar="FILE", help="ASTRA-sim's network file; instead of --machine."),
+    _files.option("--astra-remote-memory", metavar="FILE", help="ASTRA-sim's remote-memory file."),
+    _files.option("--astra-groups", metavar="FILE", help="ASTRA-sim's communicator groups."),
+    _files.option(
         "--num-queues-per-dim", type=click.IntRange(min=1), default=1, help="As in ASTRA-sim 2.", metavar="N"
     ),
-    click.option("--injection-scale", type=float, default=1.0, help="As in ASTRA-sim.", metavar="F"),
-    click.option("--rendezvous-protocol", type=bool, default=False, help="As in ASTRA-sim 2."),
+    _files.option("--injection-scale", type=float, default=1.0, help="As in ASTRA-sim.", metavar="F"),
+    _files.option("--rendezvous-protocol", type=bool, default=False, help="As in ASTRA-sim 2."),
+)
+
+astra_backend_option = _files.option(
+    "--astra-backend",
+    type=click.Choice(list(BACKENDS)),
+    help="ASTRA-sim's word for --network. Default: congestion-unaware.",
 )
 
 

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+from click_option_group import OptionGroup
 
 from chakrasim.replay.cli.options.types import parse_size
 
@@ -46,34 +47,35 @@ def _widen(
     return tuple(found)
 
 
+_edits = OptionGroup("Edits of the workload")
 OPTIONS = (
-    click.option("--step", metavar="NAME|N", help="Keep one profiler step only, as in --step 3."),
-    click.option(
+    _edits.option("--step", metavar="NAME|N", help="Keep one profiler step only, as in --step 3."),
+    _edits.option(
         "--drop",
         multiple=True,
         metavar="PATTERN",
         help="Take nodes out; what waited for them waits for what they waited for. As in --drop 'nccl*'.",
     ),
-    click.option(
+    _edits.option(
         "--merge",
         multiple=True,
         metavar="PATTERN",
         help="Make one node of neighbours on a lane, with the sum of their durations. As in "
         "--merge elementwise.",
     ),
-    click.option(
+    _edits.option(
         "--move",
         multiple=True,
         metavar="PATTERN=LANE",
         callback=_pairs("'nccl*=comm'"),
         help="Move nodes to another lane, to wait there for their turn. As in --move 'nccl*=comm'.",
     ),
-    click.option(
+    _edits.option(
         "--collapse-host",
         is_flag=True,
         help="Make one node of host operators between launches and waits; times stay.",
     ),
-    click.option(
+    _edits.option(
         "--comm-size",
         "sizes",
         multiple=True,
@@ -81,7 +83,7 @@ OPTIONS = (
         callback=_pairs("'*AllReduce*=0.5' or '*AllReduce*=64MB'"),
         help="Collectives and messages with F times the bytes, or as many: --comm-size 'nccl*=0.5' or =64MB.",
     ),
-    click.option(
+    _edits.option(
         "--comm-group",
         "regroupings",
         multiple=True,
@@ -89,7 +91,7 @@ OPTIONS = (
         callback=_pairs("'*AllReduce*=dp' or '*AllReduce*=0,1/2,3'"),
         help="Collectives in another group, or in new ones by ranks: --comm-group 'nccl*=dp' or =0,1/2,3.",
     ),
-    click.option(
+    _edits.option(
         "--widen",
         multiple=True,
         metavar="[GROUP=]M",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click_option_group import OptionGroup
 
 from chakrasim.traces.errors import ConfigError
 
@@ -16,22 +17,23 @@ if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.traces.workload import Workload
 
+_text = OptionGroup("Text workloads of ASTRA-sim 1.0")
 OPTIONS = (
-    click.option(
+    _text.option(
         "--num-passes",
         type=click.IntRange(min=1),
         default=1,
         metavar="N",
         help="Iterations of a text workload.",
     ),
-    click.option(
+    _text.option(
         "--compute-scale",
         type=float,
         default=1.0,
         metavar="F",
         help="A text workload's times by this.",
     ),
-    click.option(
+    _text.option(
         "--comm-scale", type=float, default=1.0, metavar="F", help="A text workload's bytes by this."
     ),
 )
@@ -49,9 +51,9 @@ class TextOptions:
         """The text workload that a trace argument names; None if it is something else."""
         path = Path(trace)
         if path.is_file():
-            from chakrasim.replay.cli.open_workload import is_text
+            from chakrasim.converters.registry import TEXT, format_of
 
-            if is_text(path):
+            if format_of(path).name == TEXT:
                 from chakrasim.converters.text import read_text
 
                 return OpenText(path, self, read_text(path).group)
@@ -94,15 +96,16 @@ class OpenText:
         return self._convert(dimensions)
 
     def _convert(self, sizes: Sequence[int]) -> Workload:
-        from chakrasim.converters.text import convert_text
+        from chakrasim.converters.interface import ConvertContext
+        from chakrasim.converters.registry import FORMATS, TEXT
 
-        return convert_text(
-            self.path,
-            sizes=sizes,
-            passes=self.options.passes,
-            compute_scale=self.options.compute_scale,
-            communication_scale=self.options.communication_scale,
-        )
+        options = {
+            "num-passes": self.options.passes,
+            "compute-scale": self.options.compute_scale,
+            "comm-scale": self.options.communication_scale,
+        }
+        context = ConvertContext(dimensions=tuple(sizes), options=options)
+        return FORMATS.get(TEXT).convert(self.path, context)
 
 
 def takes_text_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+from click_option_group import OptionGroup
 
+from chakrasim.replay.cli.options.types import OneOf
 from chakrasim.traces.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chakrasim.converters.synthetic.transformer.model import Model
-    from chakrasim.converters.synthetic.transformer.plan import Plan
+    from chakrasim.converters.synthetic.transformer.model.model import Model
+    from chakrasim.converters.synthetic.transformer.plan.plan import Plan
     from chakrasim.traces.workload import Workload
 
 DEFAULT_MACHINE = "hgx-h100"
@@ -28,112 +30,138 @@ INFERENCE_ONLY = ("prompt", "decode", "cached")
 
 _count = click.IntRange(min=1)
 _natural = click.IntRange(min=0)
+_plan = OptionGroup("Parallelism")
+_batch = OptionGroup("Batch and precision")
+_overlap = OptionGroup("Kernels and overlap")
+_experts = OptionGroup("Experts")
+_inference = OptionGroup("Inference")
 OPTIONS: dict[str, Callable[..., Any]] = {
-    "tp": click.option("--tp", type=_count, default=1, metavar="N", help="Tensor-parallel ranks."),
-    "cp": click.option("--cp", type=_count, default=1, metavar="N", help="Ranks a sequence is cut over."),
-    "pp": click.option("--pp", type=_count, default=1, metavar="N", help="Pipeline stages."),
-    "dp": click.option(
+    "tp": _plan.option("--tp", type=_count, default=1, metavar="N", help="Tensor-parallel ranks."),
+    "cp": _plan.option("--cp", type=_count, default=1, metavar="N", help="Ranks a sequence is cut over."),
+    "pp": _plan.option("--pp", type=_count, default=1, metavar="N", help="Pipeline stages."),
+    "dp": _plan.option(
         "--dp", type=_count, metavar="N", help="Data-parallel ranks. Default: what --ranks leaves."
     ),
-    "ranks": click.option(
+    "ranks": _plan.option(
         "--ranks", type=_count, metavar="N", help="Ranks in all. Default: tp x cp x pp x dp."
     ),
-    "ep": click.option(
+    "ep": _plan.option(
         "--ep", type=_count, default=1, metavar="N", help="Ranks the experts are spread over."
     ),
-    "etp": click.option("--etp", type=_count, default=1, metavar="N", help="Ranks each expert is cut over."),
-    "node_ranks": click.option(
+    "etp": _plan.option("--etp", type=_count, default=1, metavar="N", help="Ranks each expert is cut over."),
+    "node_ranks": _plan.option(
         "--node-ranks",
         type=_natural,
         default=0,
         metavar="N",
         help="Send tokens once to each node of N ranks, as DeepEP does; 0: once to each expert.",
     ),
-    "virtual_stages": click.option(
+    "virtual_stages": _plan.option(
         "--virtual-stages", type=_count, default=1, metavar="N", help="Interleaved chunks a rank."
     ),
-    "order": click.option(
+    "order": _plan.option(
         "--order", default="tp-cp-dp-pp", show_default=True, help="Nearest neighbours first."
     ),
-    "global_batch": click.option(
-        "--global-batch", type=_count, metavar="N", help="Sequences a step. Default: 4 micro-batches a stage."
-    ),
-    "micro_batch": click.option(
-        "--micro-batch", type=_count, default=1, metavar="N", help="Sequences a pass."
-    ),
-    "sequence": click.option(
-        "--sequence", type=_count, metavar="N", help="Tokens a sequence. Default: the model's."
-    ),
-    "schedule": click.option(
-        "--schedule", default="1f1b", show_default=True, help="1f1b (interleaved), gpipe or zero-bubble."
-    ),
-    "sequence_parallel": click.option(
+    "sequence_parallel": _plan.option(
         "--sequence-parallel/--no-sequence-parallel",
         default=None,
         help="Cut activations between tensor-parallel parts along the sequence. Default: with --tp.",
     ),
-    "sharding": click.option(
-        "--sharding", default="none", show_default=True, help="none, zero1, zero2 or zero3 (FSDP)."
-    ),
-    "prefetch": click.option(
-        "--prefetch", type=_natural, default=1, metavar="N", help="Layers zero3 gathers ahead."
-    ),
-    "dtype": click.option(
-        "--dtype", default="bf16", show_default=True, help="bf16, fp16, fp32, tf32, fp8, mxfp8, nvfp4."
-    ),
-    "gradient_dtype": click.option(
-        "--gradient-dtype", default="fp32", show_default=True, help="Of gradients as reduced."
-    ),
-    "recompute": click.option(
-        "--recompute", default="none", show_default=True, help="none, selective, alternate or full."
-    ),
-    "flash_attention": click.option(
-        "--flash-attention/--no-flash-attention", default=True, help="Fused attention or not."
-    ),
-    "overlap_gradients": click.option(
-        "--overlap-gradients/--no-overlap-gradients", default=True, help="Reduce beside the backward pass."
-    ),
-    "bucket_mb": click.option(
-        "--bucket-MB", "bucket_mb", type=float, default=100, metavar="MB", help="Reduced at once."
-    ),
-    "overlap_tensor": click.option(
-        "--overlap-tensor",
+    "sharding": _plan.option(
+        "--sharding",
+        type=OneOf("none", "zero1", "zero2", "zero3"),
         default="none",
         show_default=True,
-        help="Tensor-parallel communication beside products: none, backward, full.",
+        help="What ranks split between them; zero3 is FSDP.",
     ),
-    "overlap_experts": click.option(
-        "--overlap-experts/--no-overlap-experts", default=False, help="All-to-alls beside the pass's compute."
+    "prefetch": _plan.option(
+        "--prefetch", type=_natural, default=1, metavar="N", help="Layers zero3 gathers ahead."
     ),
-    "overlap_pipeline": click.option(
-        "--overlap-pipeline/--no-overlap-pipeline", default=True, help="Go on while messages travel."
+    "schedule": _plan.option(
+        "--schedule",
+        type=OneOf("1f1b", "gpipe", "zero-bubble"),
+        default="1f1b",
+        show_default=True,
+        help="Of the pipeline; 1f1b is interleaved with --virtual-stages.",
     ),
-    "is_fused": click.option(
+    "global_batch": _batch.option(
+        "--global-batch", type=_count, metavar="N", help="Sequences a step. Default: 4 micro-batches a stage."
+    ),
+    "micro_batch": _batch.option(
+        "--micro-batch", type=_count, default=1, metavar="N", help="Sequences a pass."
+    ),
+    "sequence": _batch.option(
+        "--sequence", type=_count, metavar="N", help="Tokens a sequence. Default: the model's."
+    ),
+    "dtype": _batch.option(
+        "--dtype",
+        type=OneOf("bf16", "fp16", "fp32", "tf32", "fp8", "mxfp8", "nvfp4"),
+        default="bf16",
+        show_default=True,
+        help="Of products.",
+    ),
+    "gradient_dtype": _batch.option(
+        "--gradient-dtype",
+        type=OneOf("fp32", "bf16", "fp16", "tf32"),
+        default="fp32",
+        show_default=True,
+        help="Of gradients as reduced.",
+    ),
+    "recompute": _batch.option(
+        "--recompute",
+        type=OneOf("none", "selective", "alternate", "full"),
+        default="none",
+        show_default=True,
+        help="Activations computed again.",
+    ),
+    "frozen": _batch.option("--frozen", is_flag=True, help="No gradients of weights, as under LoRA."),
+    "flash_attention": _overlap.option(
+        "--flash-attention/--no-flash-attention", default=True, help="Fused attention or not."
+    ),
+    "is_fused": _overlap.option(
         "--fused/--no-fused",
         "is_fused",
         default=True,
         help="Few kernels between products, or plain PyTorch's.",
     ),
-    "has_host": click.option(
+    "has_host": _overlap.option(
         "--host/--no-host", "has_host", default=True, help="The host's launches take time, or CUDA graphs."
     ),
-    "frozen": click.option("--frozen", is_flag=True, help="No gradients of weights, as under LoRA."),
-    "drop_tokens": click.option(
+    "overlap_gradients": _overlap.option(
+        "--overlap-gradients/--no-overlap-gradients", default=True, help="Reduce beside the backward pass."
+    ),
+    "bucket_mb": _overlap.option(
+        "--bucket-MB", "bucket_mb", type=float, default=100, metavar="MB", help="Reduced at once."
+    ),
+    "overlap_tensor": _overlap.option(
+        "--overlap-tensor",
+        type=OneOf("none", "backward", "full"),
+        default="none",
+        show_default=True,
+        help="Tensor-parallel communication beside products.",
+    ),
+    "overlap_experts": _overlap.option(
+        "--overlap-experts/--no-overlap-experts", default=False, help="All-to-alls beside the pass's compute."
+    ),
+    "overlap_pipeline": _overlap.option(
+        "--overlap-pipeline/--no-overlap-pipeline", default=True, help="Go on while messages travel."
+    ),
+    "drop_tokens": _experts.option(
         "--drop-tokens",
         is_flag=True,
         help="Experts take equally many tokens: one kernel, and no host that waits for counts.",
     ),
-    "imbalance": click.option(
+    "imbalance": _experts.option(
         "--imbalance", type=float, default=0.0, metavar="F", help="Spread of the experts' loads."
     ),
-    "seed": click.option("--seed", type=_natural, default=0, metavar="N", help="Of the experts' loads."),
-    "prompt": click.option(
+    "seed": _experts.option("--seed", type=_natural, default=0, metavar="N", help="Of the experts' loads."),
+    "prompt": _inference.option(
         "--prompt", type=_natural, default=0, metavar="N", help="Inference: tokens of a prompt."
     ),
-    "decode": click.option(
+    "decode": _inference.option(
         "--decode", type=_natural, default=0, metavar="N", help="Inference: tokens to decode."
     ),
-    "cached": click.option(
+    "cached": _inference.option(
         "--cached", type=_natural, default=0, metavar="N", help="Inference: tokens in the cache."
     ),
 }
@@ -154,8 +182,8 @@ class Transformer:
 
     def read(self) -> tuple[Model, Plan]:
         """Raises ConfigError for ranks that don't multiply up, and for a model that can't be read."""
-        from chakrasim.converters.synthetic.transformer.plan import Plan
-        from chakrasim.converters.synthetic.transformer.presets import load_model
+        from chakrasim.converters.synthetic.transformer.model.presets import load_model
+        from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
         o = self.options
         data = _data_ranks(o)
@@ -201,7 +229,7 @@ class Transformer:
 
         Raises ConfigError for a plan that doesn't fit the model, with options that would.
         """
-        from chakrasim.converters.synthetic.transformer.rules import BrokenRule
+        from chakrasim.converters.synthetic.transformer.plan.rules import BrokenRule
 
         try:
             return self._generate(all_ranks=all_ranks)
@@ -279,6 +307,13 @@ def is_given(option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def language_models() -> Iterable[str]:
+    """Names of language models."""
+    from chakrasim.converters.synthetic.transformer.model.presets import model_names
+
+    return model_names()
+
+
 def takes_transformer(*, is_required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--model` and the options of a plan; the command gets them as `transformer`, None without a model."""
 
@@ -308,7 +343,7 @@ def takes_transformer(*, is_required: bool) -> Callable[[Callable[..., Any]], Ca
             decorated = option(decorated)
         return click.option(
             "--model",
-            metavar="NAME|FILE",
+            type=OneOf(others=language_models, metavar="NAME|FILE"),
             required=is_required,
             help="A transformer (`chakrasim generate models`), instead of a trace."
             if not is_required

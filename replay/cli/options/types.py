@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from chakrasim.traces.errors import nearest
 
 if TYPE_CHECKING:
     from chakrasim.traces.edits.scale import Scales
     from chakrasim.traces.graph import CommKind
+
+
+class OneOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
+    """A name among those known: shown and completed as choices, judged by the part that is named.
+
+    So that a wrong name is answered everywhere in the same way, with the nearest one.
+    """
+
+    name = "name"
+
+    def __init__(self, *names: str, others: Callable[[], Iterable[str]] = tuple, metavar: str | None = None):
+        self._names, self._others, self._metavar = names, others, metavar
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """The choices, as in `[none|full]`, or what else may be said."""
+        return self._metavar or f"[{'|'.join((*self._names, *self._others()))}]"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin so; files where something else than names may be said."""
+        known = [name for name in (*self._names, *self._others()) if name.startswith(incomplete)]
+        is_path = not known and self._metavar is not None
+        return [CompletionItem(incomplete, type="file")] if is_path else [CompletionItem(n) for n in known]
+
+
+def machines() -> Iterable[str]:
+    """Names of machines, the catalogue's and others."""
+    from chakrasim.replay.machine.load import machine_names
+
+    return machine_names()
+
+
+def compute_models() -> Iterable[str]:
+    """Names of compute models."""
+    from chakrasim.replay.plugins import COMPUTE
+
+    return COMPUTE.names()
+
+
+def network_models() -> Iterable[str]:
+    """Names of network models."""
+    from chakrasim.replay.plugins import NETWORKS
+
+    return NETWORKS.names()
+
 
 COLLECTIVES = (
     "all-reduce",

@@ -33,13 +33,13 @@ class _Side:
     before: int = FREE
     """The state before the current one began."""
     waiting: deque[tuple[int, Event]] = field(default_factory=deque)
-    """Moves that start here: bytes, and what to do at the other end."""
+    """Queue of moves that start here: bytes, and the event at the other end."""
     underway: deque[Event] = field(default_factory=deque)
-    """Actions for moves that are to land here: in the order in which they left, whenever one lands."""
+    """Events of the moves that are on their way here, in the order in which they left."""
     finished_ps: int = 0
-    """When it last ended a send or a receive."""
+    """End of its last send or receive."""
     in_a_row: int = 0
-    """Sends that ended since anything last came."""
+    """Sends that have ended since the last receive began."""
 
     def enter(self, state: int) -> None:
         self.before, self.state = self.state, state

@@ -20,6 +20,7 @@ from chakrasim.replay.collectives.layout import Line
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.graph import CommKind, Ints
+from chakrasim.traces.units import whole_ps_of
 
 KEPT_STARTS = 1024
 """Maximum number of combinations of starts whose ends are kept, for each phase: some megabytes at most."""
@@ -113,6 +114,7 @@ class TokenPace(Pace):
         alike = None if starts_ps.any() else self._alike_ps()
         if alike is not None:
             # Every member does the same at the same time.
+            self._check_total(float(alike.sum(dtype=np.float64)))
             one_ps = int(alike.sum() + program.operations_ps.sum())
             if program.window > 1:
                 one_ps = self._one_for_all(alike)
@@ -164,14 +166,22 @@ class TokenPace(Pace):
         ready = starts_ps + operations[0]
         last_step, cost = -1, np.empty(0, dtype=np.int64)
         sources = destinations = cost
+        messages_ps = 0.0
         for message, step in enumerate(program.step_of.tolist()):
             if step != last_step:
                 sources, destinations = program.steps[step].sources, program.steps[step].destinations
                 cost, last_step = self._message_ps(message), step
+                messages_ps += float(cost.max()) * program.steps[step].times
+                self._check_total(messages_ps)
             arrived = np.empty_like(ready)
             arrived[destinations] = ready[sources] + cost
             ready = np.maximum(arrived, ready) + operations[message + 1]
         return tuple(ready.tolist())
+
+    def _check_total(self, messages_ps: float) -> None:
+        """Refuse a phase whose messages and operations add up to more than any time."""
+        what = f"one phase of a collective over {len(self.line)} ranks on {self.line.machine.name!r}"
+        whole_ps_of(messages_ps + float(self.program.operations_ps.sum(dtype=np.float64)), lambda: what)
 
     def _one_for_all(self, costs_ps: Ints) -> int:
         """One member that receives from itself what it sends, at the time at which the others would."""

@@ -11,7 +11,7 @@ from chakrasim.replay.collectives.algorithms.steps import Algorithm, Step
 from chakrasim.replay.collectives.execution.endpoint import INBOUND, OUTBOUND, SENT_BACK, Operation
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.traces.graph import CommKind, Ints
-from chakrasim.traces.units import PS_PER_S
+from chakrasim.traces.units import PS_PER_S, whole_ps
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,5 +156,9 @@ def reduction_ps(machine: Machine, size_bytes: int) -> int:
 def reductions(machine: Machine, sizes_bytes: Ints) -> Ints:
     """int64: `reduction_ps` of each size."""
     bandwidth_Bps = machine.system.reduction_Bps
-    cycles = np.floor(sizes_bytes / bandwidth_Bps * (PS_PER_S / machine.cycle_ps)).astype(np.int64)
-    return 3 * cycles * machine.cycle_ps
+    cycles = sizes_bytes / bandwidth_Bps * (PS_PER_S / machine.cycle_ps)
+    return 3 * whole_ps(
+        cycles,
+        lambda at: f"reducing a message of {sizes_bytes[at]:,} bytes on {machine.name!r}",
+        machine.cycle_ps,
+    )

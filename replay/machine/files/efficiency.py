@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from itertools import pairwise
 
-from chakrasim.replay.machine.efficiency import ATTENTION, DEFAULT, FULL, MATMUL, Curve, Efficiency
+from chakrasim.replay.machine.efficiency import DEFAULT, FULL, Curve, Efficiency
 from chakrasim.replay.machine.files.fields import LEAST, MOST, Block, finite
+from chakrasim.traces.op_kinds import ATTENTION, MATMUL
 from chakrasim.traces.units import PS_PER_US
 
 OPERATIONS = {"GFLOP": 1e9, "FLOP": 1.0}

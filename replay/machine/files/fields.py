@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from chakrasim.traces.errors import ConfigError, nearest
+from chakrasim.traces.yaml_files import shown, unknown_key
 
 GIGA = 1e9
 LEAST, MOST = 1.0, 1e30
@@ -22,30 +21,6 @@ MOST_PS = 10**15
 MOST_BUS_NS = 1e9
 """Of each parameter of a bus."""
 MOST_WHOLE = 2**63 - 1
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A loader that refuses a key given twice, which YAML itself lets pass."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if str(key) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(str(key))
-        return super().construct_mapping(node, deep)
-
-
-def load_yaml(path: Path) -> Any:
-    """What a YAML file says. Raises ConfigError if it isn't YAML, OSError if it can't be opened."""
-    try:
-        return yaml.load(path.read_bytes(), Loader=_UniqueKeys)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not valid YAML: {text}") from None
 
 
 def load_json(path: Path) -> Any:
@@ -84,12 +59,9 @@ class Block:
 
     def keys(self, required: Collection[str], optional: Collection[str] = ()) -> None:
         """Refuse unknown keys, with the nearest known one, and missing ones."""
-        known = [*required, *optional]
-        for key in self.content:
-            if key not in known:
-                guess = nearest(str(key), known)
-                hint = f"did you mean {guess!r}?" if guess else f"known are {', '.join(known)}"
-                self.fail(f"has an unknown key {key!r}; {hint}")
+        message = unknown_key(self.content, [*required, *optional])
+        if message:
+            self.fail(f"has an {message}")
         for key in required:
             if key not in self.content:
                 self.fail(f"lacks the key {key!r}")
@@ -193,12 +165,6 @@ def finite(value: Any) -> float | None:
 def is_whole(value: Any, least: int) -> bool:
     """Whether a value is an int, no bool, large enough, and fits in 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_WHOLE
-
-
-def shown(value: Any) -> str:
-    """A value for a message, cut if it is long."""
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def found_near(file: Path, path: str) -> str | None:

@@ -11,11 +11,10 @@ from chakrasim.replay.machine.files.efficiency import read_efficiency
 from chakrasim.replay.machine.files.fields import (
     GIGA,
     MOST_BUS_NS,
+    MOST_PS,
     Block,
     found_near,
     is_whole,
-    load_yaml,
-    shown,
 )
 from chakrasim.replay.machine.files.nccl import read_calibration
 from chakrasim.replay.machine.machine import (
@@ -38,14 +37,15 @@ from chakrasim.replay.machine.scheduling import (
     Scheduling,
 )
 from chakrasim.replay.machine.topology import TOPOLOGIES, Ring
-from chakrasim.replay.plugins import ALGORITHMS, COMPUTE
+from chakrasim.replay.plugins import ALGORITHMS, COMPUTE, NETWORKS
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
+from chakrasim.traces.yaml_files import read_yaml, shown
 
 KINDS = {kind.label: kind for kind in CommKind}
 
-OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups")
+OPTIONAL = ("accelerator", "nccl", "cycle_ps", "remote_memory", "scheduling", "compute", "groups", "options")
 CHOICES = {
     "all_reduce": ALL_REDUCE_WAYS,
     "dimension_order": DIMENSION_ORDERS,
@@ -75,7 +75,7 @@ def read_machine(path: Path) -> Machine:
 
     Raises ConfigError with the file, the place in it, what was expected and what came.
     """
-    file = Block(load_yaml(path), str(path))
+    file = Block(read_yaml(path), str(path))
     file.keys(("name", "source", "network", "collectives"), OPTIONAL)
     dimensions = _dimensions(file)
     scheduling = _scheduling(file, path) if file.has("scheduling") else None
@@ -95,17 +95,32 @@ def read_machine(path: Path) -> Machine:
         algorithms=_algorithms(
             file.block("collectives"), len(dimensions), scheduling, has_nccl=nccl is not None
         ),
-        cycle_ps=file.whole("cycle_ps", least=1, default=1),
+        cycle_ps=_cycle_ps(file),
         remote_memory=_remote_memory(file) if file.has("remote_memory") else None,
         scheduling=scheduling,
         compute=file.choice("compute", COMPUTE.names()) if file.has("compute") else "measured",
         nccl=nccl,
+        options=_options(file) if file.has("options") else {},
     )
     if machine.compute == "roofline" and machine.accelerator is None:
         file.fail(
             "has compute: roofline, and no accelerator; expected one, with its peak and memory bandwidth"
         )
     return replace(machine, groups=_groups(file, machine.size)) if file.has("groups") else machine
+
+
+def _options(file: Block) -> dict[str, dict[str, Any]]:
+    """Parameters by model; their keys are checked by the model when it is used."""
+    block = file.block("options")
+    block.keys((), sorted({*COMPUTE.names(), *NETWORKS.names()}))
+    return {name: dict(block.block(name).content) for name in block.content}
+
+
+def _cycle_ps(file: Block) -> int:
+    cycle_ps = file.whole("cycle_ps", least=1, default=1)
+    if cycle_ps > MOST_PS:
+        file.expected("cycle_ps", f"at most {MOST_PS:,}")
+    return cycle_ps
 
 
 def _accelerator(block: Block) -> Accelerator:

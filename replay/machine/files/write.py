@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from chakrasim.replay.machine.efficiency import ATTENTION, FULL, MATMUL, Curve, Efficiency
+from chakrasim.replay.machine.efficiency import FULL, Curve, Efficiency
 from chakrasim.replay.machine.files.efficiency import BYTES, OPERATIONS, SHARES
 from chakrasim.replay.machine.files.nccl import calibration_content
 from chakrasim.replay.machine.files.read import CHOICES
@@ -23,6 +23,7 @@ from chakrasim.replay.machine.machine import (
 )
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.op_kinds import ATTENTION, MATMUL
 from chakrasim.traces.units import PS_PER_US, ps_to_ns
 
 Content = dict[str, Any]
@@ -64,6 +65,8 @@ def machine_yaml(machine: Machine) -> str:
     last: Content = {}
     if machine.compute != "measured":
         last["compute"] = machine.compute
+    if machine.options:
+        last["options"] = {model: dict(options) for model, options in machine.options.items()}
     if machine.cycle_ps != 1:
         last["cycle_ps"] = machine.cycle_ps
     if last:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chakrasim.replay.analysis.exposure import exposed_by_kind, exposed_waiting_ps
+from chakrasim.replay.network import network_model
 from chakrasim.replay.report.console import headline, new_table, percent, print_list, print_table, show_ns
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.report.result.fidelity_table import print_fidelity
-from chakrasim.replay.report.result.tables import COMPUTE, NETWORKS, what_bounds
+from chakrasim.replay.report.result.tables import COMPUTE, what_bounds
 from chakrasim.traces.units import format_bytes
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def print_batch(
 
     `fidelity` is the self-check of the unchanged trace; `is_what_if` says that these are other replays.
     """
-    rows = [_Row(name, one, one.to_json()) for name, one in outcomes if not isinstance(one, str)]
+    rows = [_Row(name, one, json_document(one)) for name, one in outcomes if not isinstance(one, str)]
     print_fidelity(console, fidelity, is_what_if=is_what_if)
     console.print(headline(*_header(trace, rows)), soft_wrap=True)
     console.print()
@@ -105,7 +107,7 @@ def _header(trace: str, rows: Sequence[_Row]) -> list[tuple[str, str]]:
         ("trace", trace),
         ("ranks", f"{of_world}, {some['nodes']:,} nodes"),
         ("compute", compute),
-        ("network", NETWORKS.get(some["network"], some["network"])),
+        ("network", f"{some['network']}: {network_model(some['network']).summary}"),
     ]
     fastest = _fastest(rows)
     if fastest is not None:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chakrasim.replay.analysis.communication import communication_times
+from chakrasim.replay.analysis.memory import memory_notes, memory_of_ranks
+from chakrasim.replay.analysis.throughput import throughput
+from chakrasim.replay.report.result.assumptions import assumptions
+from chakrasim.replay.report.result.memory_table import memory_document
+from chakrasim.replay.report.result.straggler_table import stragglers_document
+from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import ps_to_ns
 
 if TYPE_CHECKING:
@@ -13,20 +20,15 @@ RANK_TIMES = ("compute", "communication", "exposed_communication", "waiting", "i
 """Of each rank, beside `finish`: the keys of a `ranks` entry are these with `_ns`."""
 
 
-def document(result: Result) -> dict[str, Any]:
-    """The document of `Result.to_json`. Times are nanoseconds: whole numbers where exact, else decimals.
+def json_document(result: Result) -> dict[str, Any]:
+    """A result as JSON; `docs/json.md` describes its keys.
 
+    Times are nanoseconds: whole numbers where exact, else decimals.
     `ranks`, in order of rank, has null for the times of ranks that didn't finish; `step_time_ns` is null and
     there is a `deadlock` if any didn't.
     """
-    from chakrasim.replay.analysis.memory import memory_notes
-    from chakrasim.replay.analysis.throughput import throughput
-    from chakrasim.replay.report.result import memory_table as memory
-    from chakrasim.replay.report.result import straggler_table as stragglers
-    from chakrasim.replay.report.result.assumptions import assumptions
-
     step_time_ps = result.step_time_ps
-    communication = result.collectives
+    communication = communication_times(result)
     groups: dict[str, dict[str, int]] = {}
     for entry in communication:
         if entry.group:
@@ -88,12 +90,12 @@ def document(result: Result) -> dict[str, Any]:
             }
             for entry in result.recorded
         ],
-        "stragglers": stragglers.document(result),
+        "stragglers": stragglers_document(result),
         "assumptions": list(assumptions(result.workload)),
         "notes": [*memory_notes(result), *result.notes],
     }
-    if result.memory:
-        found["memory"] = memory.document(result)
+    if memory_of_ranks(result):
+        found["memory"] = memory_document(result)
     done = throughput(result)
     if done is not None:
         found["throughput"] = {
@@ -105,6 +107,15 @@ def document(result: Result) -> dict[str, Any]:
     if result.deadlock is not None:
         found["deadlock"] = result.deadlock.to_json()
     return found
+
+
+def ranks_dataframe(result: Result) -> Any:
+    """One row a rank, with the columns of `ranks` in the JSON. Raises ConfigError without pandas."""
+    try:
+        import pandas
+    except ImportError:
+        raise ConfigError("a data frame needs pandas: pip install pandas") from None
+    return pandas.DataFrame(json_document(result)["ranks"])
 
 
 def _rank(result: Result, times: RankTimes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What ranks need of memory, for people and for programs."""
+"""Memory needs of ranks, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from chakrasim.replay.analysis.memory import capacity_bytes, memory_of_ranks
 from chakrasim.replay.report.console import new_table, print_table, show_ns
 from chakrasim.traces.units import format_bytes, ps_to_ns
 
@@ -23,11 +24,9 @@ WIDE = 104
 """Columns of a terminal from which on there is room for what is held part by part."""
 
 
-def document(result: Result) -> dict[str, Any]:
+def memory_document(result: Result) -> dict[str, Any]:
     """`memory` of the result's document. Only for a workload that states memory."""
-    from chakrasim.replay.analysis.memory import capacity_bytes
-
-    capacity = capacity_bytes(result)
+    capacity, needed = capacity_bytes(result), memory_of_ranks(result)
     ranks = [
         {
             "rank": memory.rank,
@@ -40,17 +39,17 @@ def document(result: Result) -> dict[str, Any]:
             "peak_at_ns": None if memory.peak_ps is None else ps_to_ns(memory.peak_ps),
             "spare_bytes": None if capacity is None else capacity - memory.peak_bytes,
         }
-        for memory in result.memory
+        for memory in needed
     ]
     return {
         "capacity_bytes": capacity,
-        "fits": None if capacity is None else all(memory.peak_bytes <= capacity for memory in result.memory),
+        "fits": None if capacity is None else all(memory.peak_bytes <= capacity for memory in needed),
         "ranks": ranks,
     }
 
 
 def print_memory(console: Console, memory: Document) -> None:
-    """The table of `document`."""
+    """The table of `memory_document`."""
     ranks, capacity = memory["ranks"], memory["capacity_bytes"]
     title = "Memory" if capacity is None else f"Memory ({format_bytes(capacity)} a rank)"
     held = held_parts(ranks) if console.width >= WIDE else ["held"]

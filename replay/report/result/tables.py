@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chakrasim.replay.analysis.exposure import Exposed, exposed_by_kind, exposed_waiting_ps
+from chakrasim.replay.network import DEFAULT_NETWORK, RECORDED_NETWORK, network_model
 from chakrasim.replay.report.console import (
     bar,
     headline,
@@ -24,6 +25,7 @@ from chakrasim.replay.report.console import (
     show_ns,
 )
 from chakrasim.replay.report.result.attribute_table import print_shares
+from chakrasim.replay.report.result.document import json_document
 from chakrasim.replay.report.result.fidelity_table import print_fidelity
 from chakrasim.replay.report.result.memory_table import print_memory
 from chakrasim.replay.report.result.symmetry_table import print_symmetry
@@ -31,8 +33,8 @@ from chakrasim.traces.units import format_bytes, format_rate, format_time
 
 if TYPE_CHECKING:
     from chakrasim.replay.analysis.by_attribute import Share
+    from chakrasim.replay.analysis.critical_path import Part
     from chakrasim.replay.analysis.fidelity import Fidelity
-    from chakrasim.replay.report.result.critical_path_table import Part
     from chakrasim.replay.results.result import RankTimes, Result
 
 Document = Mapping[str, Any]
@@ -52,13 +54,6 @@ SHARES = {
 }
 """Columns of the table of ranks. The first three add up to the finish; waiting is part of communication."""
 
-NETWORKS: Mapping[str, str] = {
-    "measured": "measured: as long as recorded",
-    "analytical": "analytical: the machine's links, without contention",
-    "congestion-aware": "congestion-aware: the machine's links, one message at a time on each",
-    "recorded": "recorded: as long as recorded, and nobody waits for another rank",
-    "shared-ports": "shared-ports: the machine's links, messages share the ports of their ranks",
-}
 COMPUTE: Mapping[str, str] = {
     "measured": "measured: as long as recorded",
     "roofline": "roofline: from operations and bytes",
@@ -83,7 +78,7 @@ def print_replay(
     `by` is an attribute of nodes and what those of each value did, `symmetry` the document of rank classes.
     `fidelity` is the self-check of the unchanged trace; `is_what_if` says that this is another replay.
     """
-    document = result.to_json()
+    document = json_document(result)
     print_fidelity(console, fidelity, is_what_if=is_what_if)
     _print_header(console, document, trace, is_default_network)
     if result.deadlock is None:
@@ -148,13 +143,14 @@ def _print_critical_path(console: Console, parts: list[Part], at_most: int = 12)
 def _print_header(console: Console, document: Document, trace: str, is_default_network: bool) -> None:
     ranks, world = len(document["ranks"]), document["world_size"]
     machine, compute, network = document["machine"], str(document["compute"]), str(document["network"])
-    if compute == network == "measured":
+    model = network_model(network)
+    if compute == "measured" and model.splits_recording:
         machine += ", only for what has no recorded time"
-    explained = NETWORKS.get(network, network)
+    explained = f"{network}: {model.summary}"
     if not document["collectives"] and "deadlock" not in document:
         explained = "not used: the trace has no communication"
     elif is_default_network:
-        other = "analytical" if network == "measured" else "measured"
+        other = DEFAULT_NETWORK if model.needs_recording else RECORDED_NETWORK
         explained += f" (by default; or --network {other})"
     console.print(
         headline(

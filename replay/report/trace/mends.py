@@ -59,7 +59,7 @@ def describe_mend(mend: Mend) -> Document:
 def print_mends(console: Console, document: Mapping[str, Any]) -> None:
     """A document of `describe_mends`: rank by rank, ranks alike together."""
     from chakrasim.replay.report.console import headline, print_list, show_count
-    from chakrasim.replay.report.trace.tables import print_problems
+    from chakrasim.replay.report.trace.problems import print_problems
 
     counts = [sum(entry["count"] for entry in document[key]) for key in ("mends", "left")]
     console.print(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from chakrasim.replay.report.console import (
     show_ns,
 )
 from chakrasim.replay.report.result.memory_table import held_parts
+from chakrasim.replay.report.trace.mends import print_mendable
+from chakrasim.replay.report.trace.problems import print_problems
 from chakrasim.traces.units import format_bytes
 
 MOST_RANKS = 16
@@ -48,30 +49,7 @@ def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
     print_list(console, "Notes", trace["notes"])
     print_problems(console, trace["problems"])
     if trace["mendable"]:
-        from chakrasim.replay.report.trace.mends import print_mendable
-
         print_mendable(console, trace["mendable"])
-
-
-def print_problems(console: Console, problems: Sequence[str]) -> None:
-    """Problems, those that differ only in their rank, nodes and numbers drawn together."""
-    print_list(console, "Problems", fold_problems(problems))
-
-
-def fold_problems(problems: Sequence[str]) -> list[str]:
-    """Problems of one sort as their first one and the number of the others.
-
-    >>> fold_problems(["t: rank 0 node 5: ('a') needs node 3", "t: rank 1 node 7: ('b') needs node 2", "odd"])
-    ["t: rank 0 node 5: ('a') needs node 3  (and 1 more like it)", 'odd']
-    """
-    sorts: dict[str, list[str]] = {}
-    for problem in problems:
-        message = re.sub(r"^.*?: rank \d+( node \d+)?: ", "", problem)
-        sorts.setdefault(re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "·", message), []).append(problem)
-    return [
-        first + (f"  (and {len(others):,} more like it)" if others else "")
-        for first, *others in sorts.values()
-    ]
 
 
 def print_conversion(console: Console, conversion: Mapping[str, Any]) -> None:

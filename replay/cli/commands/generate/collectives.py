@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @makes_workload
 def collective(kind: CommKind, size: int, ranks: int, repeat: int) -> tuple[Workload, str]:
     """Make a workload in which all ranks run a collective."""
-    from chakrasim.converters.synthetic.collective import generate_collective
+    from chakrasim.converters.synthetic.micro.collective import generate_collective
 
     return generate_collective(kind, size, ranks, repeat), kind.label
 
@@ -79,8 +79,8 @@ def sweep(
 
     A size is what each rank puts in.
     """
-    from chakrasim.converters.synthetic.microbenchmarks import generate_sweep
-    from chakrasim.converters.synthetic.patterns import Pattern, size_series
+    from chakrasim.converters.synthetic.micro.microbenchmarks import generate_sweep
+    from chakrasim.converters.synthetic.micro.patterns import Pattern, size_series
 
     sizes = size_series(first, last, factor)
     return generate_sweep(kinds, sizes, ranks, Pattern.parse(pattern), repeat), "sweep"

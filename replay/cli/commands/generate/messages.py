@@ -52,8 +52,8 @@ def pingpong(
     ranks: int | None,
 ) -> tuple[Workload, str]:
     """Make a workload in which messages of many sizes go back and forth between two ranks."""
-    from chakrasim.converters.synthetic.microbenchmarks import generate_ping_pong
-    from chakrasim.converters.synthetic.patterns import size_series
+    from chakrasim.converters.synthetic.micro.microbenchmarks import generate_ping_pong
+    from chakrasim.converters.synthetic.micro.patterns import size_series
 
     sizes = size_series(first, last, factor)
     return generate_ping_pong(sizes, pair, repeat, ranks), "pingpong"
@@ -71,7 +71,7 @@ def pingpong(
 @makes_workload
 def pipeline(stages: int, micro_batches: int, size: int, compute_us: float) -> tuple[Workload, str]:
     """Make a workload of micro-batches that go through stages, from rank to rank."""
-    from chakrasim.converters.synthetic.microbenchmarks import generate_pipeline
+    from chakrasim.converters.synthetic.micro.microbenchmarks import generate_pipeline
 
     return generate_pipeline(stages, micro_batches, size, compute_us), "pipeline"
 
@@ -95,6 +95,6 @@ def halo(
     grid: tuple[int, ...], size: int, repeat: int, compute_us: float, is_periodic: bool
 ) -> tuple[Workload, str]:
     """Make a workload in which every rank exchanges messages with its neighbours in a grid."""
-    from chakrasim.converters.synthetic.microbenchmarks import generate_halo
+    from chakrasim.converters.synthetic.micro.microbenchmarks import generate_halo
 
     return generate_halo(grid, size, repeat, compute_us, is_periodic=is_periodic), "halo"

@@ -46,7 +46,7 @@ RECOMMENDERS = ("criteo-dcnv2", "criteo-kaggle", "criteo-terabyte", "criteo-torc
 @makes_workload
 def vision(model: str, **plan: Any) -> tuple[Workload, str]:
     """Make a data-parallel training step of a vision network."""
-    from chakrasim.converters.synthetic.vision import VisionPlan, generate_vision
+    from chakrasim.converters.synthetic.vision.training import VisionPlan, generate_vision
 
     return generate_vision(model, VisionPlan(**plan)), model
 
@@ -83,8 +83,8 @@ def vision(model: str, **plan: Any) -> tuple[Workload, str]:
 @makes_workload
 def dlrm(model: str, **plan: Any) -> tuple[Workload, str]:
     """Make a training step of a recommendation model, its tables spread over ranks."""
-    from chakrasim.converters.synthetic.dlrm import DlrmPlan, generate_dlrm
-    from chakrasim.converters.synthetic.dlrm_model import load_dlrm
+    from chakrasim.converters.synthetic.dlrm.model import load_dlrm
+    from chakrasim.converters.synthetic.dlrm.training import DlrmPlan, generate_dlrm
 
     described = load_dlrm(model)
     return generate_dlrm(described, DlrmPlan(**plan)), described.name

@@ -48,6 +48,6 @@ _share = click.FloatRange(0, 1)
 @makes_workload
 def random(**plan: Any) -> tuple[Workload, str]:
     """Make a random workload that is valid: for tests."""
-    from chakrasim.converters.synthetic.random_graphs import RandomPlan, generate_random
+    from chakrasim.converters.synthetic.micro.random_graphs import RandomPlan, generate_random
 
     return generate_random(RandomPlan(**plan)), "random"

@@ -42,8 +42,8 @@ def transformer(one_of_each: bool, transformer: Transformer) -> tuple[Workload, 
 @json_option
 def models(as_json: bool) -> None:
     """List the language models that are known by name."""
-    from chakrasim.converters.synthetic.transformer.counts import parameters
-    from chakrasim.converters.synthetic.transformer.presets import load_model, model_names
+    from chakrasim.converters.synthetic.transformer.model.counts import parameters
+    from chakrasim.converters.synthetic.transformer.model.presets import load_model, model_names
     from chakrasim.replay.report.console import new_table, people_console, print_table
 
     known = [load_model(name) for name in model_names()]

@@ -1,0 +1,179 @@
+"""Random workloads that are valid by construction, for tests and for trying things out.
+
+One global order of operations is drawn: kernels, collectives of a group, messages. Each rank gets those it
+takes part in, in that order; a node waits for nodes of its rank that come before it, and on a lane of
+communication always for the one before. The first unfinished operation of the global order can therefore
+always go on: there is no deadlock, whatever machine replays it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chakrasim.converters.synthetic.limits import require_bytes, require_least, require_nodes
+from chakrasim.converters.synthetic.micro.collective import ROOTED
+from chakrasim.converters.synthetic.micro.microbenchmarks import workload_of
+from chakrasim.traces.builder import GraphBuilder
+from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.graph import CommKind, NodeKind
+from chakrasim.traces.op_kinds import KERNELS
+from chakrasim.traces.workload import Workload
+
+DTYPES = ("fp32", "fp16", "bf16")
+REACH = 16
+"""How far back a node's parents are, in nodes of its rank."""
+PARENTS = 3
+"""At most, but for the order of a lane."""
+MOST_GFLOP, MOST_TENSOR_BYTES, MOST_COMPUTE_PS = 20, 100_000_000, 200_000_000
+"""Of a kernel: what a large layer of a model takes."""
+
+
+@dataclass(frozen=True)
+class RandomPlan:
+    """What random workloads are drawn from."""
+
+    ranks: int = 4
+    operations: int = 100
+    """Kernels, collectives and messages over all ranks, each counted once."""
+    communication: float = 0.3
+    """Share of operations that communicate."""
+    messages: float = 0.5
+    """Share of communication that is messages between two ranks, the rest collectives."""
+    groups: int = 3
+    """Process groups beside the world, of random ranks."""
+    max_bytes: int = 10**7
+    """Of a collective or message."""
+    seed: int = 0
+
+
+def generate_random(plan: RandomPlan) -> Workload:
+    """The workload of a seed: the same on every machine and with every version of Python.
+
+    Kernels state a recorded duration and operations, bytes, data type and kind of operation, so that every
+    compute model finds something; a fifth of them are the host's. A rank that takes part in nothing has one
+    node that does nothing. O(operations * ranks of a group). Raises ConfigError for numbers that can't be.
+    """
+    _check(plan)
+    draw = _Draw(plan.seed)
+    groups = {f"group {at}": draw.ranks(plan.ranks) for at in range(plan.groups)}
+    names = [None, *groups]
+    metadata = {"source": "chakrasim generate random", "seed": plan.seed}
+    builders = [
+        GraphBuilder(
+            rank,
+            metadata=metadata,
+            groups={name: ranks for name, ranks in groups.items() if rank in ranks},
+        )
+        for rank in range(plan.ranks)
+    ]
+    last_on_lane: list[dict[str, int]] = [{} for _ in builders]
+
+    def parents(rank: int, lane: str = "") -> list[int]:
+        present = len(builders[rank])
+        reach = min(present, REACH)
+        found = {present - 1 - draw.below(reach) for _ in range(draw.below(PARENTS + 1)) if reach}
+        if lane:
+            found |= {last_on_lane[rank][lane]} if lane in last_on_lane[rank] else set()
+            last_on_lane[rank][lane] = present
+        return sorted(found)
+
+    for at in range(plan.operations):
+        if draw.share() >= plan.communication:
+            rank = draw.below(plan.ranks)
+            _kernel(builders[rank], draw, f"kernel{at}", parents(rank))
+        elif plan.ranks > 1 and draw.share() < plan.messages:
+            source = draw.below(plan.ranks)
+            target = (source + 1 + draw.below(plan.ranks - 1)) % plan.ranks
+            tag, size = draw.below(4), draw.below(plan.max_bytes + 1)
+            for rank, kind, peer in ((source, NodeKind.SEND, target), (target, NodeKind.RECV, source)):
+                lane = kind.label
+                builders[rank].add(
+                    kind,
+                    f"{kind.label}{at}",
+                    comm_bytes=size,
+                    peer=peer,
+                    tag=tag,
+                    lane=lane,
+                    after=parents(rank, lane),
+                )
+        else:
+            name = names[draw.below(len(names))]
+            ranks = groups[name] if name is not None else tuple(range(plan.ranks))
+            comm_kind = CommKind(draw.below(len(CommKind)))
+            root = ranks[draw.below(len(ranks))] if comm_kind in ROOTED else -1
+            size = 0 if comm_kind == CommKind.BARRIER else draw.below(plan.max_bytes + 1)
+            lane = name or "world"
+            for rank in ranks:
+                builders[rank].add(
+                    NodeKind.COLL,
+                    f"{comm_kind.label}{at}",
+                    comm_kind=comm_kind,
+                    comm_bytes=size,
+                    group=name,
+                    peer=root,
+                    lane=lane,
+                    after=parents(rank, lane),
+                )
+    return workload_of(builders, "random")
+
+
+def _kernel(builder: GraphBuilder, draw: _Draw, name: str, after: list[int]) -> None:
+    is_host = draw.share() < 0.2
+    duration_ps = draw.below(MOST_COMPUTE_PS)
+    if is_host:
+        builder.add(NodeKind.COMP, name, duration_ps=duration_ps, is_cpu=True, lane="host", after=after)
+        return
+    builder.add(
+        NodeKind.COMP,
+        name,
+        duration_ps=duration_ps,
+        ops=draw.below(MOST_GFLOP * 10**9),
+        tensor_bytes=draw.below(MOST_TENSOR_BYTES),
+        dtype=DTYPES[draw.below(len(DTYPES))],
+        op_kind=KERNELS[draw.below(len(KERNELS))],
+        lane=("compute", "compute 2")[draw.below(2)],
+        after=after,
+    )
+
+
+class _Draw:
+    """Numbers from a generator's raw bits: only those are the same in every version of numpy."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.PCG64(seed)
+
+    def below(self, end: int) -> int:
+        """A whole number from 0 to end - 1; for the ends that occur here, all but equally likely."""
+        return int(self._bits.random_raw()) * end >> 64
+
+    def share(self) -> float:
+        """From 0 to less than 1."""
+        return self.below(2**53) / 2**53
+
+    def ranks(self, world: int) -> tuple[int, ...]:
+        """Some of the ranks in random order, at least one."""
+        order = list(range(world))
+        for at in range(world - 1, 0, -1):
+            other = self.below(at + 1)
+            order[at], order[other] = order[other], order[at]
+        return tuple(order[: 1 + self.below(world)])
+
+
+def _check(plan: RandomPlan) -> None:
+    require_least(
+        ("ranks", plan.ranks, 1),
+        ("operations", plan.operations, 0),
+        ("groups", plan.groups, 0),
+        ("seed", plan.seed, 0),
+        ("the most bytes", plan.max_bytes, 0),
+    )
+    if plan.seed >= 2**63:
+        raise ConfigError(f"seed is {plan.seed}; expected less than 2^63")
+    require_bytes(plan.max_bytes)
+    require_nodes(plan.operations)
+    require_nodes(plan.ranks * max(plan.groups, 1))
+    for what, value in (("communication", plan.communication), ("messages", plan.messages)):
+        if not 0 <= value <= 1:
+            raise ConfigError(f"the share of {what} is {value}; expected 0 to 1")

@@ -1,0 +1,52 @@
+"""What an optimizer does with each parameter: operations, and numbers of 32 bits that it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chakrasim.converters.synthetic.op_cost.layers import Formats, Work
+from chakrasim.traces.errors import UnknownName
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Of one parameter."""
+
+    states: int
+    """Numbers it keeps beside the parameter, read and written in each step."""
+    ops: int
+
+
+OPTIMIZERS = {
+    "sgd": Optimizer(states=0, ops=2),
+    "momentum": Optimizer(states=1, ops=4),
+    "adagrad": Optimizer(states=1, ops=6),
+    "adam": Optimizer(states=2, ops=12),
+}
+"""SGD: p -= r g. Momentum: v = m v + g first. Adagrad (Duchi et al., 2011): v += g², p -= r g / (√v + e).
+Adam (Kingma and Ba, 2015): two moving averages, both corrected for their bias."""
+
+
+def optimizer(name: str) -> Optimizer:
+    """By its name; raises UnknownName for one that isn't known."""
+    if name not in OPTIMIZERS:
+        raise UnknownName("optimizer", name, OPTIMIZERS)
+    return OPTIMIZERS[name]
+
+
+def dense_step(name: str, parameters: int, formats: Formats) -> Work:
+    """A fused step over all parameters, which are kept in 32 bits: the gradient is read, parameter and states
+    are read and written, and where products take 16 bits a copy of the parameter is written."""
+    kept = optimizer(name)
+    copy = formats.width if formats.width < 4 else 0
+    return Work(kept.ops * parameters, parameters * (formats.gradient_width + 8 * (1 + kept.states) + copy))
+
+
+def held_bytes(name: str, parameters: int, formats: Formats) -> dict[str, int]:
+    """What a rank keeps throughout training: parameters with their copy, gradients, states."""
+    copy = formats.width if formats.width < 4 else 0
+    return {
+        "parameters": parameters * (4 + copy),
+        "gradients": parameters * formats.gradient_width,
+        "optimizer": parameters * 4 * optimizer(name).states,
+    }
