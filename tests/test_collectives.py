@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -49,6 +50,15 @@ class TestMessages:
         m = machine(("ring", 4), ("switch", 2))
         # Rank 0 is (0, 0), rank 6 is (2, 1): two hops, then up and down; 5 bytes at 100 ps.
         assert message_ps(m, 0, 6, 5) == 2 * 1000 + 2 * 10_000 + 500
+
+    def test_the_narrowest_link_counts_wherever_it_is_on_the_way(self) -> None:
+        for widths_Bps in ((1e9, 1e12), (1e12, 1e9)):
+            dimensions = tuple(
+                Dimension(f"d{i}", "fully_connected", 2, width_Bps, 0)
+                for i, width_Bps in enumerate(widths_Bps)
+            )
+            m = replace(machine(("ring", 4)), dimensions=dimensions)
+            assert message_ps(m, 0, 3, 1000) == 1_000_000
 
     def test_a_message_to_oneself_is_free(self) -> None:
         assert message_ps(machine(("ring", 4)), 2, 2, 10**12) == 0

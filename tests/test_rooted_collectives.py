@@ -139,3 +139,22 @@ def test_the_worst_root_counts_where_members_don_t_lie_alike() -> None:
     on = replace(machine(1, name="direct"), dimensions=(ring,))
     # From 0 to 1 and 4 two messages leave the same way; from 4 they go both ways, from 1 too.
     assert collective_ps(on, BROADCAST, 500, (0, 1, 4)) == (4 * 100 + 2 * 500) * NS
+
+
+@pytest.mark.parametrize("name", ["ring", "direct"])
+def test_on_a_group_that_is_no_grid_a_scheduled_broadcast_takes_as_long(name: str) -> None:
+    whole = machine(4, 2, name=name)
+    graphs = []
+    for rank in range(8):
+        builder = GraphBuilder(rank)
+        if rank in (0, 1, 4):
+            builder.add(NodeKind.COLL, "c", comm_kind=BROADCAST, comm_bytes=3000, group="g", peer=1)
+        graphs.append(builder.build())
+    workload = Workload.from_graphs(graphs, groups={"g": [0, 1, 4]})
+    # From 1 to 4 is a link in each dimension.
+    cost_ns = 4 * (200 + 1000) if name == "ring" else 200 + 2 * 3000
+    assert simulate(workload, whole).step_time_ps == cost_ns * NS
+    scheduled = simulate(workload, replace(whole, scheduling=Scheduling()))
+    assert scheduled.step_time_ps <= cost_ns * NS
+    if name == "direct":
+        assert scheduled.step_time_ps == cost_ns * NS

@@ -89,6 +89,7 @@ def _phase_kinds(scheduling: Scheduling, kind: CommKind, index: int, dimensions:
     return (CommKind.REDUCE_SCATTER if kind in REDUCE_SCATTERS else kind,)
 
 
+@lru_cache(maxsize=1024)
 def _layout(machine: Machine, kind: CommKind, ranks: tuple[int, ...]) -> Layout:
     """The group's layout; by ASTRA-sim's rules, which lack these kinds, with rings for all but direct."""
     if machine.system.rules.runs(kind):

@@ -35,7 +35,7 @@ class _Side:
     waiting: deque[tuple[int, Event]] = field(default_factory=deque)
     """Queue of moves that start here: bytes, and the event at the other end."""
     underway: deque[Event] = field(default_factory=deque)
-    """Actions for moves that are to land here: in the order in which they left, whenever one lands."""
+    """Events of the moves that are on their way here, in the order in which they left."""
     finished_ps: int = 0
     """End of its last send or receive."""
     in_a_row: int = 0

@@ -266,17 +266,24 @@ class StepPace(Pace):
             shared = 0
             if window > 1:
                 sources, destinations = _joined(steps)
-                shared = -(-self.line.load(sources, destinations) * window // len(steps))
+                shared = -(-self._load(sources, destinations) * window // len(steps))
             for at in range(0, len(steps), window):
                 together = steps[at : at + window]
                 step, (sources, destinations) = together[0], _joined(together)
                 if isinstance(step.messages, Shift) and len(together) == 1:
                     costs_ps = self._shifted(step.messages.distance, step.size_bytes)[sources]
                 else:
-                    load = shared or (1 if self.found.is_tree else self.line.load(sources, destinations))
+                    load = shared or (1 if self.found.is_tree else self._load(sources, destinations))
                     costs_ps = self.line.message_ps(sources, destinations, step.size_bytes * load)
                 operation_ps = self.endpoint_ps + (self.reduction_ps(step.size_bytes) if step.reduces else 0)
                 yield from [(sources, destinations, costs_ps, operation_ps)] * step.times
+
+    def _load(self, sources: Ints, destinations: Ints) -> int:
+        """Messages on the busiest link; on a flat line a member has one link for all that it sends or
+        receives."""
+        if not self.line.is_flat:
+            return self.line.load(sources, destinations)
+        return int(max(np.bincount(sources).max(), np.bincount(destinations).max()))
 
     def _shifted(self, distance: int, size_bytes: int) -> Ints:
         """int64[n]: what a message from each place costs while all others send as far."""
