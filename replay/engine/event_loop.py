@@ -100,11 +100,8 @@ def run(
             for i in range(counters[ASKED]):
                 assert network is not None, "a node without a duration"
                 network.start(now_ps, int(state.asked_events[i]), int(state.asked_sequences[i]))
-        elif network and (next_ps := network.next_ps(own_ps := _next_own_ps(state))) < NEVER_PS:
-            tick_ps = -1
-            # A network that can't look ahead has come as far as the loop's own next event, which is first.
-            if next_ps <= own_ps:
-                tick_ps = _queue(state, network.advance(next_ps))
+        elif network and network.next_ps(_next_own_ps(state)) < NEVER_PS:
+            tick_ps = _queue(state, _next_ended(network, _next_own_ps(state)))
         elif watch is not None and reason == HORIZON:
             watch.look(arrays)
             left = node_count - counters[ENDED]
@@ -134,6 +131,17 @@ def _arranged(state: State, *, is_compiled: bool, is_watched: bool) -> tuple[Loo
     return advance, State(*(column.tolist() for column in state))
 
 
+def _next_ended(network: CoupledNetwork, own_ps: int) -> list[tuple[int, int]]:
+    """Nodes that the network ends next, (time_ps, event) each; none if the loop's own next event is first.
+
+    A network that can't look ahead goes no further than that.
+    """
+    ended: list[tuple[int, int]] = []
+    while not ended and (next_ps := network.next_ps(own_ps)) <= own_ps and next_ps < NEVER_PS:
+        ended = network.advance(next_ps)
+    return ended
+
+
 def _queue(state: State, ended: list[tuple[int, int]]) -> int:
     """Queue nodes that the network has ended, as (time_ps, event); returns their time, -1 without any."""
     counters, time_ps = state.counters, -1
@@ -148,6 +156,8 @@ def _queue(state: State, ended: list[tuple[int, int]]) -> int:
 def _next_own_ps(state: State) -> int:
     """Time of the loop's next event, of those that it knows without the network; NEVER_PS without any."""
     ordered, queued = state.counters[ORDERED], state.counters[QUEUED]
+    if ordered == queued:
+        return int(state.queue_ps[0]) if queued else NEVER_PS
     # Events behind the heap haven't risen to their places yet.
     first = state.queue_ps[0] if ordered else NEVER_PS
     return min((int(first), *(int(state.queue_ps[at]) for at in range(ordered, queued))))

@@ -7,7 +7,7 @@ from chakrasim.replay.engine.program import Program
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.transport.interface import Transport
 from chakrasim.replay.transport.mailbox import Mailbox
-from chakrasim.traces.graph import Ints, NodeKind
+from chakrasim.traces.graph import NodeKind
 from chakrasim.traces.matching import message_labels
 
 
@@ -16,7 +16,7 @@ class NodeMessages:
 
     def __init__(self, program: Program, transport: Transport, mailbox: Mailbox) -> None:
         self.program, self.transport, self.mailbox = program, transport, mailbox
-        self._labels: dict[int, tuple[Ints, Ints]] = {}
+        self._labels: dict[int, list[list[int]]] = {}
 
     def start(self, node: int, ended: Event) -> None:
         """A send or a receive starts.
@@ -28,11 +28,12 @@ class NodeMessages:
         rank, row = program.locate(node)
         graph = program.workload.graphs[rank]
         if id(graph) not in self._labels:
-            self._labels[id(graph)] = message_labels(graph)
-        tags, sizes_bytes = self._labels[id(graph)]
-        peer = int(graph.peers[row])
+            columns = graph.peers, *message_labels(graph)
+            self._labels[id(graph)] = [column.tolist() for column in columns]
+        peers, tags, sizes_bytes = self._labels[id(graph)]
+        peer = peers[row]
         source, destination = (rank, peer) if graph.kinds[row] == NodeKind.SEND else (peer, rank)
-        key = source, destination, int(sizes_bytes[row]), int(tags[row])
+        key = source, destination, sizes_bytes[row], tags[row]
         if peer not in program.workload.graphs:
             self.transport.send(*key, ended)
         elif source == rank:

@@ -25,8 +25,9 @@ from heapdict import heapdict
 from chakrasim.replay.engine.event_queue import Clock, Event
 from chakrasim.replay.engine.kernel import NEVER_PS
 from chakrasim.replay.machine.machine import Machine
+from chakrasim.replay.transport.idle_links import IdleTimes
 from chakrasim.replay.transport.interface import Transport
-from chakrasim.replay.transport.uncontended import coordinates, message_ps
+from chakrasim.replay.transport.uncontended import coordinates
 
 
 @dataclass(eq=False)
@@ -60,7 +61,7 @@ class FairShare(Transport):
         self._landing: list[tuple[int, int, Event]] = []
         self._sequence = 0
         self._ports: dict[tuple[int, int], tuple[int, int, int]] = {}
-        self._drains_ps: dict[tuple[int, int, int], int] = {}
+        self._times = IdleTimes(machine)
 
     def send(self, source: int, destination: int, size_bytes: int, tag: int, arrived: Event) -> None:
         """A message joins its two ports and slows down those that are there."""
@@ -68,10 +69,8 @@ class FairShare(Transport):
         if ends not in self._ports:
             self._ports[ends] = self._find_ports(source, destination)
         outgoing, incoming, latency_ps = self._ports[ends]
-        key = source, destination, size_bytes
-        if key not in self._drains_ps:
-            self._drains_ps[key] = message_ps(self.machine, *key) - latency_ps
-        now_ps, drain_ps = self.clock.now_ps, self._drains_ps[key]
+        now_ps = self.clock.now_ps
+        drain_ps = self._times.message_ps(source, destination, size_bytes) - latency_ps
         flow = _Flow(outgoing, incoming, latency_ps, self._sequence, arrived, float(drain_ps), now_ps)
         self._sequence += 1
         self._leaving[outgoing][flow] = None
@@ -89,7 +88,7 @@ class FairShare(Transport):
         return (
             source * count + narrowest,
             destination * count + narrowest,
-            message_ps(machine, source, destination, 0),
+            self._times.message_ps(source, destination, 0),
         )
 
     def next_ps(self, limit_ps: int) -> int:

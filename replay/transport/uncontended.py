@@ -74,6 +74,23 @@ def reached(
     return latency_ps, bandwidth_Bps
 
 
+def in_cycles(
+    machine: Machine, sources: Ints, destinations: Ints
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latency in cycles and bytes a cycle from each source to its destination.
+
+    A message takes the latency plus its bytes over those. In this order a double rounds as ASTRA-sim's does.
+    """
+    ends = sources, destinations
+    latency_ps, bandwidth_Bps = (
+        way(machine, *ends) if machine.nccl is None else reached(machine.nccl, machine, *ends)
+    )
+    latency = latency_ps / machine.cycle_ps
+    if machine.system.rules.rounds_latency:
+        latency = np.floor(latency)
+    return latency, bandwidth_Bps / (PS_PER_S / machine.cycle_ps)
+
+
 @overload
 def message_ps(machine: Machine, source: int, destination: int, size_bytes: int) -> int: ...
 @overload
@@ -86,15 +103,9 @@ def message_ps(
     Takes numbers or arrays; the machine must be sized (`Machine.sized_for`).
     """
     ends = np.atleast_1d(source), np.atleast_1d(destination)
-    latency_ps, bandwidth_Bps = (
-        way(machine, *ends) if machine.nccl is None else reached(machine.nccl, machine, *ends)
-    )
     cycle_ps = machine.cycle_ps
-    latency = latency_ps / cycle_ps
-    if machine.system.rules.rounds_latency:
-        latency = np.floor(latency)
-    # In cycles, and in this order, a double rounds as ASTRA-sim's does.
-    cycles = latency + np.atleast_1d(size_bytes) / (bandwidth_Bps / (PS_PER_S / cycle_ps))
+    latency, bytes_per_cycle = in_cycles(machine, *ends)
+    cycles = latency + np.atleast_1d(size_bytes) / bytes_per_cycle
 
     def name(at: int) -> str:
         size = int(np.broadcast_to(size_bytes, cycles.shape)[at])
