@@ -9,7 +9,7 @@ import sys
 
 PROGRAM = """
 import sys
-from chakrasim.replay import progress
+from chakrasim.replay.cli import progress
 progress.DELAY_S = float(sys.argv[1])
 with progress.progress("at work") as report:
     report(1, 2, "half way")

@@ -25,9 +25,9 @@ from chakrasim.replay.cli.common import Commands, print_versions
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nExample:\n  chakrasim replay\n\n"
-    "\b\nCompletion of options and names by the shell (also zsh_source, fish_source):\n"
-    '  eval "$(_CHAKRASIM_COMPLETE=bash_source chakrasim)"\n',
+    epilog="\b\nCompletion of options and names by the shell (also zsh_source, fish_source):\n"
+    '  eval "$(_CHAKRASIM_COMPLETE=bash_source chakrasim)"\n\n'
+    "\b\nExample:\n  chakrasim replay\n",
 )
 @click.option(
     "--version",
