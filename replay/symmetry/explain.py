@@ -1,4 +1,4 @@
-"""What first kept a class of ranks apart from the class that is most like it."""
+"""Differences between rank classes: for each class the first one to the class most like it."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class _Meetings:
         return ""
 
     def _members(self, membership: int) -> dict[tuple[int, int], int]:
-        """Of a group each kind of member, by class and by which of its groups this is, with one such rank."""
+        """Example rank of each (class, group index) among a group's members."""
         memberships, ranks = self.memberships[0], self.classes.workload.ranks
         found: dict[tuple[int, int], int] = {}
         for m in np.flatnonzero(memberships.groups == memberships.groups[membership]).tolist():

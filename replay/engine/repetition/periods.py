@@ -31,7 +31,7 @@ MAX_LENGTHS = 4
 MAX_SAMPLED = 1 << 16
 """Rows of the middle in which a length is looked for first."""
 WIDE = 8
-"""Parents from which on a node may be what all periods lead to."""
+"""Minimum in-degree of a node treated as a common sink."""
 MAX_RECURRENCES = 12
 """Of a row in a period, else others are tried."""
 LEVELS = 4
