@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 UNSCALED = Scales()
 NOT_SPLIT = (
-    "what was recorded of collectives and messages doesn't fit together on one clock: of each, the shortest "
-    "recording is taken for its transfer"
+    "recorded communication times are inconsistent across rank clocks; the shortest recorded duration of "
+    "each is used as its transfer time"
 )
 
 

@@ -30,7 +30,7 @@ MODEL = replace(load_model("llama3-8b"), layers=4)
 def _the_loop_is_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where numba is there already, replaying everything is faster."""
     monkeypatch.setattr(jit, "is_loaded", lambda: False)
-    monkeypatch.setattr(repetition, "LEAST_NODES", 1000)
+    monkeypatch.setattr(repetition, "MIN_NODES", 1000)
 
 
 def replayed(workload: Workload, machine: str = "hgx-h100", compute: str = "roofline") -> Result:

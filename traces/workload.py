@@ -30,7 +30,7 @@ class ProcessGroup:
 
 @dataclass(frozen=True)
 class Others:
-    """Ranks without a graph, for which those with one stand."""
+    """Symmetric ranks that are represented by others and have no graph of their own."""
 
     are_alike: Callable[[Sequence[int]], bool]
     """Whether that is exact on a machine with blocks of so many ranks (hosts, racks of hosts): whether groups

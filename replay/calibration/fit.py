@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 LARGE_BYTES = 1_000_000
 """From here on errors count in full."""
 WEIGHT_BELOW = 0.35
-MOST_ERROR_BELOW = 1.0
+MAX_ERROR_BELOW = 1.0
 """In logarithms: a slip of NCCL's own choice at a small size is not to be followed."""
 PULL = 0.06
 """Towards the start: a parameter off by a factor of e counts as much as a size off by 6 %."""
@@ -262,7 +262,7 @@ class _Placed:
     def weighted_errors(self, machine: Machine) -> Floats:
         errors = np.log(self.predicted_us(machine) / self.measured_us)
         is_small = self.sizes < LARGE_BYTES
-        errors[is_small] = np.clip(errors[is_small], -MOST_ERROR_BELOW, MOST_ERROR_BELOW)
+        errors[is_small] = np.clip(errors[is_small], -MAX_ERROR_BELOW, MAX_ERROR_BELOW)
         weighted: Floats = errors * self.weights
         return weighted
 

@@ -76,7 +76,7 @@ def show_replay(
 
     grouped = classes = parts = None
     if shown.explain_symmetry:
-        classes = symmetry.document(result.classes, None if shown.as_json else symmetry.MOST_CLASSES)
+        classes = symmetry.document(result.classes, None if shown.as_json else symmetry.MAX_CLASSES)
     if shown.by is not None:
         from chakrasim.replay.analysis.by_attribute import shares
 

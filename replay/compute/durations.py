@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.traces.workload import Workload
 
-_LOOKED_AT = (
+_looked_at = attrgetter(
     *("ids", "kinds", "name_ids", "names", "durations_ps", "starts_ps", "ops", "tensor_bytes", "comm_kinds"),
     *(
         "comm_bytes",
@@ -85,7 +86,7 @@ class NodeDurations:
         known: dict[tuple[int, ...], Durations] = {}
         found = {}
         for rank, graph in workload.graphs.items():
-            key = tuple(id(getattr(graph, part)) for part in _LOOKED_AT)
+            key = tuple(map(id, _looked_at(graph)))
             if key not in known:
                 known[key] = _durations(graph, model, scales)
             found[rank] = known[key]

@@ -11,7 +11,7 @@ from chakrasim.replay.engine.kernel import COLLECTIVE, RECEIVE, SEND
 from chakrasim.replay.engine.program import Program
 from chakrasim.traces.graph import CommKind, Ints, NodeKind
 
-MOST_WAITS = 64
+MAX_WAITS = 64
 """Waiting nodes that are described; a job of thousands of ranks can have one each."""
 
 
@@ -54,7 +54,7 @@ class Deadlock:
     unfinished_ranks: tuple[int, ...]
     unfinished_nodes: int
     waiting: tuple[Blocked, ...]
-    """At most `MOST_WAITS`, in order of rank."""
+    """At most `MAX_WAITS`, in order of rank."""
     chain: tuple[Blocked, ...]
     """Each waits for the next. It ends where something is missing, or with a node that it has passed."""
 
@@ -96,7 +96,7 @@ def find_deadlock(program: Program, starts_ps: Ints, ends_ps: Ints) -> Deadlock 
     return Deadlock(
         unfinished_ranks=tuple(np.unique(program.ranks[unfinished]).tolist()),
         unfinished_nodes=len(unfinished),
-        waiting=tuple(inquiry.ask(int(node))[0] for node in waiting[:MOST_WAITS]),
+        waiting=tuple(inquiry.ask(int(node))[0] for node in waiting[:MAX_WAITS]),
         chain=inquiry.chain(int(waiting[0])),
     )
 

@@ -126,8 +126,7 @@ def _arranged(state: State, *, is_compiled: bool, is_watched: bool) -> tuple[Loo
         return compiled(), state
     if is_watched:
         # Slower than lists by half, but the watch sees, and changes, the arrays themselves.
-        arrays = State(*(np.ascontiguousarray(column) for column in state))
-        return advance, State(*(memoryview(column) for column in arrays))
+        return advance, State(*(np.ascontiguousarray(column).data for column in state))
     return advance, State(*(column.tolist() for column in state))
 
 

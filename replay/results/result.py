@@ -1,4 +1,4 @@
-"""What a replay found: when each node started and ended, and everything that follows from it."""
+"""Start and end times of a replay, and where the time of each rank went."""
 
 from __future__ import annotations
 

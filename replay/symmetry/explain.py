@@ -1,4 +1,4 @@
-"""What first kept a class of ranks apart from the class that is most like it."""
+"""Differences between rank classes: for each class the first one to the class most like it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chakrasim.replay.symmetry.fingerprint import MODELLED, OWN_ROOT, Shape, dif
 from chakrasim.traces.graph import CLOCK, CommKind, ExecutionGraph, Ints, NodeKind, Rows
 from chakrasim.traces.units import format_bytes, format_time
 
-MOST_COMPARED = 64
+MAX_COMPARED = 64
 """So many earlier classes are looked at for the one whose graph is most alike."""
 
 
@@ -51,7 +51,7 @@ def apart(classes: RankClasses, at_most: int | None = None) -> list[Apart]:
             because = meetings[last - 1].difference(places[number], places[nearest])
         else:
             shapes = [kinds.shapes[int(kinds.number[place])] for place in places[: number + 1]]
-            compared = range(min(number, MOST_COMPARED))
+            compared = range(min(number, MAX_COMPARED))
             nearest = min(compared, key=lambda n, of=shapes: _distance(of[n], of[-1]))  # type: ignore[misc]
             because = _by_graph(shapes[-1], shapes[nearest])
         found.append(Apart(number, nearest, because))
@@ -186,7 +186,7 @@ class _Meetings:
         return ""
 
     def _members(self, membership: int) -> dict[tuple[int, int], int]:
-        """Of a group each kind of member, by class and by which of its groups this is, with one such rank."""
+        """Example rank of each (class, group index) among a group's members."""
         memberships, ranks = self.memberships[0], self.classes.workload.ranks
         found: dict[tuple[int, int], int] = {}
         for m in np.flatnonzero(memberships.groups == memberships.groups[membership]).tolist():

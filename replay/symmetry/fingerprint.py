@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def kinds_of_graphs(workload: Workload, *, by_root: bool = False) -> Kinds:
     known: dict[tuple[object, ...], int] = {}
     prints: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for rank, graph in workload.graphs.items():
-        identity = tuple(id(getattr(graph, name)) for name in (*COLUMNS, *TABLES, *_Use.COLUMNS))
+        identity = tuple(map(id, _compared(graph)))
         if identity not in uses:
             uses[identity] = _Use.of(graph, by_root=by_root)
         use = uses[identity]
@@ -225,6 +226,10 @@ class _Use:
     def own_roots(self, rank: int) -> int:
         """The rank, if it is the root of any of the collectives, else -1."""
         return rank if rank in self.roots else -1
+
+
+_compared = attrgetter(*COLUMNS, *TABLES, *_Use.COLUMNS)
+"""Parts of a graph that tell whether ranks share it."""
 
 
 def _print(shape: Shape) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ def quotient(classes: RankClasses) -> Program:
 
 
 def _collectives(classes: RankClasses) -> tuple[CollectiveMatching, tuple[Rows, Ints]]:
-    """What representatives meet in; of each meeting how many ranks take part, and how often there is one."""
+    """Collective instances among representatives, with group size and multiplicity."""
     workload, kinds, memberships = classes.workload, classes.kinds, classes.memberships
     assert kinds is not None, "classes that were looked for"
     assert memberships is not None, "classes of more than one rank"

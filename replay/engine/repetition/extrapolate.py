@@ -30,8 +30,8 @@ from chakrasim.replay.engine.kernel import (
     State,
 )
 from chakrasim.replay.engine.repetition.periods import (
-    LEAST_NODES,
-    LEAST_PERIODS,
+    MIN_NODES,
+    MIN_PERIODS,
     Periods,
     distinct,
     find_periods,
@@ -43,7 +43,7 @@ from chakrasim.traces.shared import jit
 
 log = logging.getLogger(__name__)
 
-LEAST_STRIDE_NODES = 1000
+MIN_STRIDE_NODES = 1000
 """Nodes between two looks at the state: a look takes as long as a hundred."""
 LOOKS = 12
 """How many are kept."""
@@ -135,14 +135,14 @@ class Repetition:
             first = _first_waiting(state, first, end)
             self._periods, self._length = periods, int(periods.lengths[self._leader])
             at_once = int(periods.lengths.sum())
-            self._stride = max(1, min(LEAST_STRIDE_NODES // at_once, (end - first) // self._length // 32))
+            self._stride = max(1, min(MIN_STRIDE_NODES // at_once, (end - first) // self._length // 32))
             delayed = first + self._delay * self._stride * self._length
             delayed = _first_waiting(state, delayed, end)
             # What waits for other ranks may do so for long.
             own = slice(delayed, min(delayed + self._length, end))
             is_steady = (self._fixed.roles[own] == PLAIN) & (state.ends_ps[own] < 0)
             delayed += int(np.argmax(is_steady)) if is_steady.any() else 0
-            if delayed + LEAST_PERIODS * self._length <= end:
+            if delayed + MIN_PERIODS * self._length <= end:
                 self._stretches.appendleft((first, end, periods))
                 self._origin = self.mark = delayed
                 return
@@ -322,7 +322,7 @@ def watch_for(state: State, sizes: Sequence[int]) -> Repetition | None:
     once it is there, does.
     """
     count = sum(sizes)
-    if count < LEAST_NODES or (jit.is_loaded() and compiles(count)):
+    if count < MIN_NODES or (jit.is_loaded() and compiles(count)):
         return None
     return repetition_in(state, sizes)
 

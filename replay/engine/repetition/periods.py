@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from chakrasim.replay.engine.kernel import COLLECTIVE, EAGER, RECEIVE, SEND, State
 from chakrasim.traces.graph import Ints
 
-LEAST_NODES = 20_000
+MIN_NODES = 20_000
 """Fewer are replayed before anything is found."""
 LEAST_SHARE = 0.2
 """Of all nodes that have to lie in what repeats."""
 SAMPLE = 24
 """Rows that have to recur somewhere, else nothing is looked for."""
 BUCKETS = 1 << 14
-LEAST_PERIODS = 4
+MIN_PERIODS = 4
 """Of a stretch."""
-MOST_LENGTHS = 4
-MOST_SAMPLED = 1 << 16
+MAX_LENGTHS = 4
+MAX_SAMPLED = 1 << 16
 """Rows of the middle in which a length is looked for first."""
 WIDE = 8
-"""Parents from which on a node may be what all periods lead to."""
-MOST_RECURRENCES = 12
+"""Minimum in-degree of a node treated as a common sink."""
+MAX_RECURRENCES = 12
 """Of a row in a period, else others are tried."""
 LEVELS = 4
 """Of repetition within repetition: layers, micro-batches, iterations."""
-MOST_FACTOR = 64
+MAX_FACTOR = 64
 MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 
 
@@ -50,7 +50,7 @@ class Periods:
     """int64[R]: nodes of a period; all ranks go through their periods together."""
     firsts: Ints
     """Ascending: where stretches begin within which each node is like the one a period later, of
-    `LEAST_PERIODS` at least."""
+    `MIN_PERIODS` at least."""
     ends: Ints
     """Where they end."""
     sinks: Ints
@@ -81,7 +81,7 @@ def find_periods(state: State, sizes: Sequence[int]) -> tuple[int, list[tuple[in
     signatures = _signatures(state, wide, n)
     stretches: list[tuple[int, int, Periods]] = []
     saved, left = 0, (base, last)
-    for _ in range(MOST_LENGTHS):
+    for _ in range(MAX_LENGTHS):
         length = _period(signatures[slice(*left)])
         if length == 0:
             break
@@ -118,7 +118,7 @@ def _periods(
     breaks = np.flatnonzero(is_break)
     before = np.concatenate([[-1], breaks[:-1]])
     own = lengths[np.minimum(np.searchsorted(bases, before + 1, side="right"), len(lengths)) - 1]
-    is_long = breaks - before - 1 >= (LEAST_PERIODS - 1) * own
+    is_long = breaks - before - 1 >= (MIN_PERIODS - 1) * own
     return Periods(bases, lengths, before[is_long] + 1, breaks[is_long] + own[is_long], sinks)
 
 
@@ -244,7 +244,7 @@ def _saved(signatures: Ints, length: int) -> int:
 
 def _period(signatures: Ints) -> int:
     """A length that could skip many rows, 0 for none."""
-    rest = len(signatures) - max(MOST_SAMPLED, len(signatures) // 4)
+    rest = len(signatures) - max(MAX_SAMPLED, len(signatures) // 4)
     found = _best_length(signatures[rest // 2 : len(signatures) - rest // 2]) if rest > 1 else 0
     return found or _best_length(signatures)
 
@@ -293,7 +293,7 @@ def _usual_distances(places: Ints) -> set[int]:
     recur several times in a period."""
     found: set[int] = set()
     most = 0.0
-    for later in range(1, min(MOST_RECURRENCES, len(places) - 1) + 1):
+    for later in range(1, min(MAX_RECURRENCES, len(places) - 1) + 1):
         steps, times = distinct(places[later:] - places[:-later])
         if later == 1:
             found.update(steps[np.argsort(-times, kind="stable")[:2]].tolist())
@@ -360,7 +360,7 @@ def _factor(signatures: Ints, bases: Ints, lengths: Ints) -> int:
         own = signatures[bases[rank] : bases[rank + 1]]
         if _saved(own, length) < len(own) // 4 and (shortest := _period(own)):
             factor = lcm(factor, shortest // gcd(shortest, length))
-    return factor if factor <= MOST_FACTOR else 1
+    return factor if factor <= MAX_FACTOR else 1
 
 
 def _communication_breaks(state: State, bases: Ints, lengths: Ints) -> Ints:

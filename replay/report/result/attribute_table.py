@@ -13,7 +13,7 @@ from chakrasim.traces.units import format_bytes, format_time, ps_to_ns
 if TYPE_CHECKING:
     from chakrasim.replay.analysis.by_attribute import Share
 
-MOST_VALUES = 40
+MAX_VALUES = 40
 """Of more values, those with the longest times are shown."""
 
 
@@ -44,7 +44,7 @@ def print_shares(console: Console, attribute: str, shares: Sequence[Share]) -> N
             *("GFLOP\nmean", "bytes\nmean", "bytes\ncommunicated"),
         ),
     )
-    longest = sorted(shares, key=lambda share: -_longest_ps(share))[:MOST_VALUES]
+    longest = sorted(shares, key=lambda share: -_longest_ps(share))[:MAX_VALUES]
     shown = {id(share) for share in longest}
     for share in shares:
         if id(share) not in shown:

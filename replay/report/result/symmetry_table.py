@@ -11,7 +11,7 @@ from chakrasim.replay.report.console import listed_ranks, new_table, print_table
 from chakrasim.replay.symmetry.classes import RankClasses
 from chakrasim.replay.symmetry.explain import apart
 
-MOST_CLASSES = 24
+MAX_CLASSES = 24
 """More aren't listed to people."""
 
 
@@ -58,8 +58,8 @@ def print_symmetry(console: Console, found: Mapping[str, Any]) -> None:
     table.add_column("ranks", overflow="fold")
     table.add_column("unlike", justify="right", no_wrap=True)
     table.add_column("because", overflow="fold", ratio=1)
-    for one in classes[:MOST_CLASSES]:
+    for one in classes[:MAX_CLASSES]:
         unlike = "" if one["unlike"] is None else str(one["unlike"])
         because = one["because"] or ""
         table.add_row(str(one["replayed"]), f"{one['size']:,}", listed_ranks(one["ranks"]), unlike, because)
-    print_table(console, table, len(classes) - MOST_CLASSES, "classes")
+    print_table(console, table, len(classes) - MAX_CLASSES, "classes")

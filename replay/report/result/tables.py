@@ -42,7 +42,7 @@ Document = Mapping[str, Any]
 MOST_RANKS = 16
 """More ranks than these are summarised."""
 SLOWEST = 3
-MOST_ROWS = 14
+MAX_ROWS = 14
 WIDE, MEDIUM = 112, 92
 """Columns of a terminal from which on there is room for bars, and for times beside percentages."""
 
@@ -274,16 +274,16 @@ def _print_communication(
 ) -> None:
     exposed_ps = {(entry.kind, entry.group): entry.exposed_ps for entry in exposed}
     rows = [dict(entry) | {"exposed_ps": _exposed_ps(entry, exposed_ps)} for entry in collectives]
-    if len(rows) > MOST_ROWS:
+    if len(rows) > MAX_ROWS:
         rows = _joined(rows)
     narrow = console.width < MEDIUM
     columns = [name for name in COMMUNICATION if not (narrow and name in LEFT_OUT_IF_NARROW)]
     table = new_table("Communication", ("kind", "group"), tuple(columns))
     rows.sort(key=lambda row: -row["time_ns"])
-    for row in rows[:MOST_ROWS]:
+    for row in rows[:MAX_ROWS]:
         kind = "send and receive" if row["kind"] == "send" else row["kind"]
         table.add_row(kind, row["group"] or "–", *(COMMUNICATION[name](row) for name in columns))
-    print_table(console, table, len(rows) - MOST_ROWS, "kinds and groups")
+    print_table(console, table, len(rows) - MAX_ROWS, "kinds and groups")
     if table.row_count and exposed:
         console.print("* of the rank that finishes last\n", style="dim")
 

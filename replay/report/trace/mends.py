@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
-MOST_CHANGES = 3
+MAX_CHANGES = 3
 """Changed nodes of one kind that people are shown; the JSON has a few more."""
 MOST_RANKS = 16
 LONGEST_NAME = 44
@@ -125,7 +125,7 @@ def _print_entry(console: Console, entry: Mapping[str, Any]) -> None:
     if entry["why"]:
         line.append(f": {entry['why']}", style="dim")
     console.print(line, soft_wrap=True)
-    for change in entry["first"][:MOST_CHANGES]:
+    for change in entry["first"][:MAX_CHANGES]:
         name = change["name"]
         name = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
         place = "" if change["node"] is None else f"{change['node']} {name}: "
