@@ -12,6 +12,7 @@ from chakrasim.converters.synthetic.transformer.model.model import Model
 from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 
 MEGATRON_2021 = Plan(
+    sequence_parallel=False,
     dtype="fp16",
     gradient_dtype="fp16",
     flash_attention=False,

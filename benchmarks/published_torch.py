@@ -224,6 +224,7 @@ def neusight(row: Row) -> list[Run]:
     data = ways if kind == "dp" else 1
     plan = Plan(
         tensor=ways if kind == "tp" else 1,
+        sequence_parallel=False,
         pipeline=ways if kind == "pp" else 1,
         data=data,
         schedule="gpipe" if kind == "pp" else "1f1b",

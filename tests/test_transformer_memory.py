@@ -19,7 +19,7 @@ from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.simulate import simulate
 
 MODEL = Model("m", "made up", 8, 256, 8, 4, 32, 1024, True, 1024, False, 256)
-UNFUSED = Plan(flash_attention=False, dtype="fp16")
+UNFUSED = Plan(sequence_parallel=False, flash_attention=False, dtype="fp16")
 GIB = 2**30
 
 

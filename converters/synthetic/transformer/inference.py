@@ -66,6 +66,7 @@ def generate_inference(model: Model, plan: Plan, request: Request, *, all_ranks:
             raise BrokenRule(f"{model.name}: {said}", name, unused)
     if plan.sequence_parallel and request.decode:
         raise ConfigError("a single token can't be cut along the sequence; expected no sequence parallelism")
+    plan = plan.completed(is_training=False)
     plan = replace(plan, sequence=request.cached + request.prompt + request.decode, schedule="gpipe")
     check_plan(model, plan)
     model = replace(model, has_dropout=False)

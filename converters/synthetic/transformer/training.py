@@ -50,6 +50,7 @@ def generate_training(model: Model, plan: Plan, *, all_ranks: bool = False) -> W
 
     Raises ConfigError for a plan that doesn't fit the model.
     """
+    plan = plan.completed(is_training=True)
     check_plan(model, plan)
     return spread(model, plan, partial(_stage_graph, model, plan), all_ranks=all_ranks)
 

@@ -65,7 +65,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "sequence_parallel": _plan.option(
         "--sequence-parallel/--no-sequence-parallel",
         default=None,
-        help="Cut activations between tensor-parallel parts along the sequence. Default: with --tp.",
+        help="Cut activations between tensor-parallel parts along the sequence; so by default in training.",
     ),
     "sharding": _plan.option(
         "--sharding",
@@ -85,7 +85,10 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Of the pipeline; 1f1b is interleaved with --virtual-stages.",
     ),
     "global_batch": _batch.option(
-        "--global-batch", type=_count, metavar="N", help="Sequences a step. Default: 4 micro-batches a stage."
+        "--global-batch",
+        type=_count,
+        metavar="N",
+        help="Sequences a step. Default: 1 pass, or 4 a stage.",
     ),
     "micro_batch": _batch.option(
         "--micro-batch", type=_count, default=1, metavar="N", help="Sequences a pass."
@@ -187,8 +190,6 @@ class Transformer:
 
         o = self.options
         data = _data_ranks(o)
-        passes = 4 * o["pp"] if o["pp"] > 1 else 1
-        parallel = o["sequence_parallel"]
         plan = Plan(
             tensor=o["tp"],
             context=o["cp"],
@@ -199,11 +200,11 @@ class Transformer:
             expert_tensor=o["etp"],
             node_ranks=o["node_ranks"],
             order="-".join(SHORT.get(part, part) for part in o["order"].split("-")),
-            global_batch=o["global_batch"] or data * o["micro_batch"] * passes,
+            global_batch=o["global_batch"] or 0,
             micro_batch=o["micro_batch"],
             sequence=o["sequence"],
             schedule=o["schedule"],
-            sequence_parallel=(o["tp"] > 1 and not self.is_inference) if parallel is None else parallel,
+            sequence_parallel=o["sequence_parallel"],
             sharding=o["sharding"],
             prefetch=o["prefetch"],
             dtype=o["dtype"],

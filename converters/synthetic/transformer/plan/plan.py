@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DIMENSIONS = ("tensor", "context", "data", "pipeline")
 SCHEDULES = ("1f1b", "gpipe", "zero-bubble")
@@ -32,15 +32,16 @@ class Plan:
     and once to every rank within a node; 0 sends a copy for every expert."""
     order: str = "tensor-context-data-pipeline"
     """Which ranks are neighbours: the first varies fastest with the rank number."""
-    global_batch: int = 1
-    """Sequences of a step."""
+    global_batch: int = 0
+    """Sequences of a step; 0 takes one pass of all data ranks, in a pipeline four for each stage."""
     micro_batch: int = 1
     """Sequences of a pass."""
     sequence: int | None = None
     """Tokens of a sequence; None takes the model's."""
     schedule: str = "1f1b"
-    sequence_parallel: bool = False
-    """Between the tensor-parallel parts, activations are cut along the sequence (Korthikanti 2022)."""
+    sequence_parallel: bool | None = None
+    """Between the tensor-parallel parts, activations are cut along the sequence (Korthikanti 2022). None does
+    so in training with tensor-parallel ranks, as Megatron-LM's recipes do, and not in inference."""
     sharding: str = "none"
     """What is sharded over the data ranks (Rajbhandari 2020): the optimizer's states (zero1), gradients, too
     (zero2), parameters, too (zero3, FSDP)."""
@@ -80,6 +81,18 @@ class Plan:
     imbalance: float = 0.0
     """How unevenly tokens choose experts: the standard deviation of an expert's share over its mean."""
     seed: int = 0
+
+    def completed(self, *, is_training: bool) -> Plan:
+        """The plan with its open choices made: the only place that knows their defaults."""
+        passes = 4 * self.pipeline if self.pipeline > 1 else 1
+        cuts_sequence = self.sequence_parallel
+        if cuts_sequence is None:
+            cuts_sequence = is_training and self.tensor > 1
+        return replace(
+            self,
+            global_batch=self.global_batch or self.data * self.micro_batch * passes,
+            sequence_parallel=cuts_sequence,
+        )
 
     @property
     def ranks(self) -> int:

@@ -18,7 +18,7 @@ from chakrasim.converters.synthetic.transformer.plan.plan import (
 )
 from chakrasim.traces.errors import ConfigError, UnknownName
 
-COUNTS = (*DIMENSIONS, "virtual_stages", "expert", "expert_tensor", "global_batch", "micro_batch")
+COUNTS = (*DIMENSIONS, "virtual_stages", "expert", "expert_tensor", "micro_batch", "global_batch")
 _MOST = 1 << 20
 
 
@@ -200,7 +200,8 @@ RULES = (
 
 def check_plan(model: Model, plan: Plan) -> None:
     """Raise BrokenRule, in one line with a plan nearby that would do, for a plan that breaks a rule; another
-    ConfigError for a value that no plan can have."""
+    ConfigError for a value that no plan can have. What a plan leaves open counts as in training."""
+    plan = plan.completed(is_training=True)
     _check_values(plan)
     for rule in RULES:
         if not rule.holds(model, plan):
