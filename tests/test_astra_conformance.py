@@ -11,6 +11,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 from conftest import shared_files
+from families import check_each, families
 from recorded_runs import CASES, NAMES, recorded_run
 
 from chakrasim.replay.astra_sim.conformance import EXACT, HANGS_THERE, check_case, read_cases
@@ -52,9 +53,10 @@ def test_a_recorded_run_is_met_to_the_nanosecond(shared: Path, name: str) -> Non
         assert (verdict.verdict, verdict.detail) == (EXACT, "")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_it_is_met_through_the_command_line_too(shared: Path, name: str) -> None:
+FAMILIES = families(NAMES, r"[A-Z]")
+
+
+def check_it_is_met_through_the_command_line_too(shared: Path, name: str) -> None:
     case, folder = recorded_run(shared, name)
     result = CliRunner().invoke(main, command_line(case, folder))
     assert result.exit_code == 0, result.stderr
@@ -63,6 +65,12 @@ def test_it_is_met_through_the_command_line_too(shared: Path, name: str) -> None
         assert [rank["finish_ns"] for rank in ranks] == case["observed"]["finish"]
         assert [rank["exposed_communication_ns"] for rank in ranks] == case["observed"]["exposed"]
         assert all(type(rank["finish_ns"]) is int for rank in ranks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_is_met_through_the_command_line_too(shared: Path, family: str) -> None:
+    check_each(FAMILIES[family], lambda name: check_it_is_met_through_the_command_line_too(shared, name))
 
 
 def test_few_runs_are_listed_and_each_is_one(shared: Path) -> None:
@@ -139,8 +147,10 @@ REFUSED_HERE = {
 MALFORMED = sorted({*SOUND_HERE, *REFUSED_HERE, *(path.name for path in shared_files("oracle/malformed/*"))})
 
 
-@pytest.mark.parametrize("name", MALFORMED)
-def test_bad_input_ends_in_one_line_or_in_a_result(shared: Path, name: str) -> None:
+MALFORMED_FAMILIES = families(MALFORMED, r"[a-z]+")
+
+
+def check_bad_input_ends_in_one_line_or_in_a_result(shared: Path, name: str) -> None:
     backend = "aware" if "aware" in name else "unaware"
     folder = shared / f"oracle/malformed/{name}"
     case = {"workload": {"dir": name, "prefix": "t"}, "cli": [], "backend": backend}
@@ -152,3 +162,10 @@ def test_bad_input_ends_in_one_line_or_in_a_result(shared: Path, name: str) -> N
         assert result.stdout == ""
         assert re.search(REFUSED_HERE.get(name, ""), result.stderr)
     assert name not in (SOUND_HERE if result.exit_code == 2 else REFUSED_HERE)
+
+
+@pytest.mark.parametrize("family", MALFORMED_FAMILIES)
+def test_bad_input_ends_in_one_line_or_in_a_result(shared: Path, family: str) -> None:
+    check_each(
+        MALFORMED_FAMILIES[family], lambda name: check_bad_input_ends_in_one_line_or_in_a_result(shared, name)
+    )

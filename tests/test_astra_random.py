@@ -15,6 +15,7 @@ import astra_reference
 import pytest
 from astra_cases import random_case, referee, replay
 from astra_node_cases import random_node_case
+from families import check_each, families
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from recorded_runs import NAMES, recorded_run
@@ -56,14 +57,21 @@ def compare(case: dict[str, Any]) -> None:
         assert events(result, rank) == sorted(expected.events[rank])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_the_referee_knows_the_recorded_runs(shared: Path, name: str) -> None:
+FAMILIES = families(NAMES, r"[A-Z]")
+
+
+def check_the_referee_knows_the_recorded_runs(shared: Path, name: str) -> None:
     case, folder = recorded_run(shared, name)
     found = astra_reference.run_case(case, folder / case["workload"]["dir"])
     assert found.finish == case["observed"]["finish"]
     for rank, expected in case["observed"]["node_events"].items():
         assert Counter(found.events[int(rank)]) == Counter(map(tuple, expected))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_referee_knows_the_recorded_runs(shared: Path, family: str) -> None:
+    check_each(FAMILIES[family], lambda name: check_the_referee_knows_the_recorded_runs(shared, name))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from astra_sim_folders import NETWORK, NETWORK_2D, REMOTE, read, read_folder
 from conftest import shared_files
+from families import check_each, families
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
 from chakrasim.replay.machine.scheduling import Bus
@@ -17,8 +18,10 @@ from chakrasim.traces.errors import ConfigError
 CASES = [path.parent for path in shared_files("oracle/cases/*/network.yml")]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_all_files_that_astra_sim_runs_are_read(shared: Path, case: Path) -> None:
+FAMILIES = families(map(str, CASES), r".*/[A-Z](?=\d)")
+
+
+def check_all_files_that_astra_sim_runs_are_read(shared: Path, case: Path) -> None:
     machine = read_folder(shared / case).machine
     assert machine.name == "network"
     assert machine.source == "imported from network.yml and system.json"
@@ -26,6 +29,13 @@ def test_all_files_that_astra_sim_runs_are_read(shared: Path, case: Path) -> Non
     assert machine.scheduling is not None
     assert machine.scheduling.rules.name == "astra-sim-2"
     assert machine.size == len(list((shared / case).glob("t.*.et")))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_files_that_astra_sim_runs_are_read(shared: Path, family: str) -> None:
+    check_each(
+        FAMILIES[family], lambda case: check_all_files_that_astra_sim_runs_are_read(shared, Path(case))
+    )
 
 
 def test_dimensions_have_the_units_of_astra_sim(tmp_path: Path) -> None:

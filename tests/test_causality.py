@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from families import check_each, families
 
 from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.replay.machine.load import load_machine
@@ -77,8 +78,10 @@ def longest_path_ps(graph: ExecutionGraph, durations_ps: np.ndarray) -> int:
     return max(ends)
 
 
-@pytest.mark.parametrize("name", TRACES)
-def test_nothing_is_pinned(shared: Path, name: str) -> None:
+FAMILIES = families(TRACES, r"[^/]+")
+
+
+def check_nothing_is_pinned(shared: Path, name: str) -> None:
     """Without any durations everything happens at once, however late it was recorded."""
     workload = converted(shared / f"real_traces/{name}")
     nothing = replay(workload, Scales(patterns=(("*", 0.0),)))
@@ -86,8 +89,12 @@ def test_nothing_is_pinned(shared: Path, name: str) -> None:
     assert replay(workload).step_time_ps > 0  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", TRACES)
-def test_without_the_device_a_replay_takes_the_hosts_own_time(shared: Path, name: str) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_pinned(shared: Path, family: str) -> None:
+    check_each(FAMILIES[family], lambda name: check_nothing_is_pinned(shared, name))
+
+
+def check_without_the_device_a_replay_takes_the_hosts_own_time(shared: Path, name: str) -> None:
     workload = converted(shared / f"real_traces/{name}")
     graph = graph_of(workload)
     own_ps = np.where(graph.is_cpu, graph.durations_ps, 0)
@@ -97,14 +104,29 @@ def test_without_the_device_a_replay_takes_the_hosts_own_time(shared: Path, name
     assert busiest_ps(graph, own_ps) <= alone.step_time_ps <= int(own_ps.sum())
 
 
-@pytest.mark.parametrize("name", TRACES)
-def test_without_the_host_a_replay_takes_the_longest_chain_of_the_device(shared: Path, name: str) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_the_device_a_replay_takes_the_hosts_own_time(shared: Path, family: str) -> None:
+    check_each(
+        FAMILIES[family],
+        lambda name: check_without_the_device_a_replay_takes_the_hosts_own_time(shared, name),
+    )
+
+
+def check_without_the_host_a_replay_takes_the_longest_chain_of_the_device(shared: Path, name: str) -> None:
     workload = converted(shared / f"real_traces/{name}")
     graph = graph_of(workload)
     own_ps = np.where(graph.is_cpu, 0, graph.durations_ps)
     alone = replay(with_durations(workload, own_ps))
     assert alone.step_time_ps == longest_path_ps(graph, own_ps)
     assert busiest_ps(graph, own_ps) <= alone.step_time_ps <= int(own_ps.sum())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_the_host_a_replay_takes_the_longest_chain_of_the_device(shared: Path, family: str) -> None:
+    check_each(
+        FAMILIES[family],
+        lambda name: check_without_the_host_a_replay_takes_the_longest_chain_of_the_device(shared, name),
+    )
 
 
 @pytest.mark.parametrize("name", DEVICE_BOUND)

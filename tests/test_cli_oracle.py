@@ -9,6 +9,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 from conftest import shared_files
+from families import check_each, families
 
 from chakrasim.replay.cli.main import main
 
@@ -68,8 +69,10 @@ def replay(folder: Path) -> Result:
     return CliRunner().invoke(main, ["replay", str(folder / "t"), "--json", *given])
 
 
-@pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_workload_is_refused_or_replayed(shared: Path, name: str) -> None:
+MALFORMED_FAMILIES = families(MALFORMED, r"[a-z]+")
+
+
+def check_a_malformed_workload_is_refused_or_replayed(shared: Path, name: str) -> None:
     result = replay(shared / f"oracle/malformed/{name}")
     assert result.exception is None or isinstance(result.exception, SystemExit)
     if name in REFUSED:
@@ -82,8 +85,18 @@ def test_a_malformed_workload_is_refused_or_replayed(shared: Path, name: str) ->
         assert "deadlock" not in orjson.loads(result.stdout)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_sound_workload_replays(shared: Path, name: str) -> None:
+@pytest.mark.parametrize("family", MALFORMED_FAMILIES)
+def test_a_malformed_workload_is_refused_or_replayed(shared: Path, family: str) -> None:
+    check_each(
+        MALFORMED_FAMILIES[family],
+        lambda name: check_a_malformed_workload_is_refused_or_replayed(shared, name),
+    )
+
+
+FAMILIES = families(CASES, r"[A-Z]")
+
+
+def check_a_sound_workload_replays(shared: Path, name: str) -> None:
     folder = shared / f"oracle/cases/{name}"
     result = replay(folder)
     assert result.exit_code == 0, result.stderr
@@ -92,3 +105,8 @@ def test_a_sound_workload_replays(shared: Path, name: str) -> None:
     assert [rank["rank"] for rank in document["ranks"]] == list(range(len(files)))
     assert document["step_time_ns"] == max(rank["finish_ns"] for rank in document["ranks"])
     assert document["step_time_ns"] > 0 or name in TAKE_NO_TIME
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sound_workload_replays(shared: Path, family: str) -> None:
+    check_each(FAMILIES[family], lambda name: check_a_sound_workload_replays(shared, name))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from astra_sim_folders import read_folder
 from conftest import shared_files
+from families import check_each, families
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,9 +49,16 @@ def test_machines_of_the_catalogue_read_back(name: str, tmp_path: Path) -> None:
     check_round_trip(load_machine(name), tmp_path)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_imported_machines_read_back(shared: Path, case: Path, tmp_path: Path) -> None:
+FAMILIES = families(map(str, CASES), r".*/[A-Z](?=\d)")
+
+
+def check_imported_machines_read_back(shared: Path, case: Path, tmp_path: Path) -> None:
     check_round_trip(read_folder(shared / case).machine, tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_imported_machines_read_back(shared: Path, tmp_path: Path, family: str) -> None:
+    check_each(FAMILIES[family], lambda case: check_imported_machines_read_back(shared, Path(case), tmp_path))
 
 
 @pytest.mark.parametrize("case", VERSION_1, ids=lambda case: case.name)

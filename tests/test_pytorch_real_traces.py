@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import shared_files
+from families import check_each, families
 
 from chakrasim.converters.pytorch import convert_pytorch, is_pytorch_trace
 from chakrasim.replay.machine.load import load_machine
@@ -28,9 +29,10 @@ FOLDERS = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("trace", TRACES, ids=str)
-def test_a_trace_replays_in_its_recorded_time(shared: Path, trace: Path) -> None:
+FAMILIES = families(map(str, TRACES), r"[^/]+/[^/]+")
+
+
+def check_a_trace_replays_in_its_recorded_time(shared: Path, trace: Path) -> None:
     assert is_pytorch_trace(shared / trace)
     workload = convert_pytorch(shared / trace)
     (graph,) = workload.graphs.values()
@@ -46,6 +48,14 @@ def test_a_trace_replays_in_its_recorded_time(shared: Path, trace: Path) -> None
     unknown = np.flatnonzero((graph.kinds == NodeKind.COLL) & (graph.comm_kinds < 0))
     assert all("not_understood" in graph.attributes(int(row)) for row in unknown)
     assert (len(unknown) > 0) == any("not understood" in note for note in workload.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_trace_replays_in_its_recorded_time(shared: Path, family: str) -> None:
+    check_each(
+        FAMILIES[family], lambda trace: check_a_trace_replays_in_its_recorded_time(shared, Path(trace))
+    )
 
 
 @pytest.mark.slow
