@@ -128,6 +128,24 @@ def test_tensor_parallel_collectives_are_those_of_megatron() -> None:
     assert collectives(graph, "tensor", CommKind.ALL_GATHER) == [size // 4] * 2 * (4 * 8 + 2 + 2 * 8 + 1)
 
 
+def test_gradients_of_keys_and_values_travel_with_them_around_the_context() -> None:
+    # 128 of 256 tokens on each of 2 ranks, keys and values of 4 heads of 32 numbers of 16 bits; 8 layers
+    graph = generate_training(DENSE, Plan(context=2)).graphs[0]
+    block = 128 * 2 * 4 * 32 * 2
+    sent = graph.comm_bytes[(graph.kinds == NodeKind.SEND)].tolist()
+    assert sent == [block] * 8 + [2 * block] * 8
+
+
+def test_a_bucket_of_gradients_is_full_at_so_many_million_bytes() -> None:
+    # A layer: queries and output 256 x 256 each, keys and values 256 x 128 each, three matrices of
+    # 256 x 1024, two norms of 256. In fp32 3.93 million bytes: over 3.9 MB, under 3.9 MiB.
+    layer = 2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 1024 + 2 * 256
+    head, embedding = 256 * 1024 + 256, 1024 * 256
+    graph = generate_training(DENSE, Plan(data=2, bucket_MB=3.9)).graphs[0]
+    reduced = collectives(graph, "data", CommKind.ALL_REDUCE)
+    assert reduced == [4 * (head + layer), *[4 * layer] * 7, 4 * embedding]
+
+
 @pytest.mark.parametrize("overlaps", [True, False])
 @pytest.mark.parametrize("sharding", SHARDINGS)
 def test_gradients_and_parameters_travel_as_the_sharding_says(sharding: str, overlaps: bool) -> None:

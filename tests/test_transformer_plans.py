@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chakrasim.converters.synthetic.transformer.inference import Request, generate_inference
 from chakrasim.converters.synthetic.transformer.model.model import Experts, Model
 from chakrasim.converters.synthetic.transformer.plan.plan import Plan
-from chakrasim.converters.synthetic.transformer.plan.ranks import Ranks
+from chakrasim.converters.synthetic.transformer.plan.ranks import Ranks, are_alike
 from chakrasim.converters.synthetic.transformer.plan.rules import RULES, check_plan
 from chakrasim.traces.errors import ChakrasimError, ConfigError
 
@@ -131,3 +131,10 @@ def test_experts_lie_on_neighbours() -> None:
 def test_inference_has_rules_of_its_own(plan: Plan, request_: Request, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         generate_inference(MODEL, plan, request_)
+
+
+def test_neighbours_in_a_context_are_to_lie_alike_on_hosts() -> None:
+    # Ranks 0 and 1 are one context, 2 and 3 the other. Hosts of three part the second pair and not the first.
+    plan = Plan(context=2, data=2, global_batch=2)
+    assert are_alike(plan, [2])
+    assert not are_alike(plan, [3])
