@@ -34,14 +34,16 @@ from pathlib import Path
 from typing import Any
 
 EXPECTED: dict[str, str] = {
-    r"replay .* congestion-aware ": "a message cuts through switches by packets instead of whole",
+    r"replay (?!.* fc8$)\S+ (\S+ )?congestion-aware ": "messages are cut through over several links",
     r"replay .* shared-ports on scheduled ": "shared-ports honours the machine's scheduling block",
     r"replay .* shared-ports on pooled": "shared-ports honours memory that ranks share",
     r"replay .* measured on (scheduled|pooled)": "what has no recording is costed by the whole machine file",
-    r"replay odd-sizes .* on scheduled": "a collective is cut into as many chunks as the machine file says",
-    r"replay (sweep|rooted) .* on (scheduled|algorithm)": "rooted collectives are played by their algorithm",
+    r"replay (odd-sizes|all-gather) .*(on scheduled|with) ": "a collective has exactly so many chunks",
+    r"replay (sweep\S*|rooted|random\d) .*(on scheduled|with|congestion-aware on) ": (
+        "collectives with a root and barriers are queued and carried out by the algorithm"
+    ),
     r"replay lone-receive .*": "a receive from a missing rank takes the time of its message on every network",
-    r"replay .* on scheduled bus.*": "outbound moves leave from the network's side of the shared bus",
+    r"replay .* on scheduled bus.*": "outbound moves leave from the memory's side of the shared bus",
 }
 """Beginning of a command's label, as a pattern, to the defect that was mended, in one line."""
 

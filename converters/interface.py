@@ -72,6 +72,10 @@ class TraceFormat:
     takes_folders: bool = True
     """A folder with files of the format is one workload."""
 
+    def has_option(self, name: str) -> bool:
+        """Tell whether the format has an option of that name."""
+        return any(option.name == name for option in self.options)
+
     def is_in(self, path: Path) -> bool:
         """Tell whether a file is of the format, or a folder holds one that is. Raises OSError."""
         if path.is_file():

@@ -64,7 +64,7 @@ def require_options_of(path: Path, trace_format: TraceFormat, options: Mapping[s
     for name in options:
         if name in own:
             continue
-        others = [k for k in _all_formats() if any(option.name == name for option in k.options)]
+        others = [k for k in _all_formats() if k.has_option(name)]
         raise ConfigError(
             f"{path}: is of {trace_format.summary}; --{name} is for {' and '.join(k.summary for k in others)}"
         )

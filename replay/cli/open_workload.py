@@ -71,6 +71,7 @@ def open_workload(
     workload with problems is returned for looking at. Raises TraceError for what is wrong with a trace,
     ConfigError for options that don't fit it, OSError for a file that can't be opened.
     """
+    from chakrasim.converters.chakra import DROP_UNKNOWN
     from chakrasim.converters.interface import ConvertContext
     from chakrasim.converters.registry import require_options_of
     from chakrasim.traces.check import raise_problems
@@ -79,9 +80,10 @@ def open_workload(
     options = dict(options or {})
     if groups_file is not None:
         options["groups"] = groups_file
-    if drop_unknown_dependencies:
-        options["drop-unknown-dependencies"] = True
     trace_format, others = _choose_format(path, prefers_graphs=prefers_graphs)
+    if drop_unknown_dependencies and trace_format.has_option(DROP_UNKNOWN):
+        # Tolerates what other formats can't have wrong, so that it may be given for any trace.
+        options[DROP_UNKNOWN] = True
     require_options_of(path, trace_format, options)
     left_aside = ""
     if others and path.parent != _samples():
