@@ -26,8 +26,8 @@ from chakrasim.replay.machine.files.fields import (
 )
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
 from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.shared.yaml_files import shown
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.yaml_files import shown
 
 SHARING = {
     "PER_NPU_MEMORY_EXPANSION": "per-rank",

@@ -19,8 +19,8 @@ from chakrasim.replay.machine.rules import ASTRA_SIM_2
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.shared.yaml_files import read_yaml, shown
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.yaml_files import read_yaml, shown
 
 ALGORITHMS = {
     "ring": "ring",

@@ -14,8 +14,8 @@ from chakrasim.replay.machine.rules import ASTRA_SIM_1
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.shared.yaml_files import shown
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.yaml_files import shown
 
 MAX_DIGITS = 20
 """Decimal digits that are worth reading: int64 has 19."""

@@ -16,7 +16,7 @@ from chakrasim.replay.plugins import COMPUTE
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import PluginError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.patterns import matches
+from chakrasim.traces.names.patterns import matches
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 
 DEFAULT = "default"
 """In a table by data type: those that it doesn't list."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from chakrasim.traces.doctor.draft import Change, Draft, find_attribute, set_attribute, value_of
 from chakrasim.traces.graph import NodeKind
-from chakrasim.traces.nccl_names import is_communication_kernel
+from chakrasim.traces.names.nccl_names import is_communication_kernel
 from chakrasim.traces.reading.decode import attribute_value
 
 USUAL_KINDS = {

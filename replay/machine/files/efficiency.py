@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from chakrasim.replay.machine.efficiency import DEFAULT, FULL, Curve, Efficiency
 from chakrasim.replay.machine.files.fields import LEAST, MOST, Block, finite
-from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 from chakrasim.traces.units import PS_PER_US
 
 OPERATIONS = {"GFLOP": 1e9, "FLOP": 1.0}

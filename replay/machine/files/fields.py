@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chakrasim.traces.errors import ConfigError, nearest
-from chakrasim.traces.yaml_files import shown, unknown_key
+from chakrasim.traces.shared.yaml_files import shown, unknown_key
 
 GIGA = 1e9
 LEAST, MOST = 1.0, 1e30

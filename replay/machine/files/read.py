@@ -40,8 +40,8 @@ from chakrasim.replay.machine.topology import TOPOLOGIES, Ring
 from chakrasim.replay.plugins import ALGORITHMS, COMPUTE, NETWORKS
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.shared.yaml_files import read_yaml, shown
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
-from chakrasim.traces.yaml_files import read_yaml, shown
 
 KINDS = {kind.label: kind for kind in CommKind}
 

@@ -23,7 +23,7 @@ from chakrasim.replay.machine.machine import (
 )
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 from chakrasim.traces.units import PS_PER_US, ps_to_ns
 
 Content = dict[str, Any]

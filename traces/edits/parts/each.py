@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from chakrasim.traces.edits.parts.columns import COLUMNS
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CLOCK, EDITED, ExecutionGraph
-from chakrasim.traces.patterns import matching_rows, near_names
+from chakrasim.traces.names.patterns import matching_rows, near_names
 from chakrasim.traces.workload import Workload
 
 Chosen = dict[int, NDArray[np.bool_]]
