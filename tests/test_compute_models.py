@@ -37,7 +37,7 @@ class ByName:
         """Read `slow_us`."""
         options = machine.options_of("by-name")
         options.keys((), ("slow_us",))
-        return cls(options.whole("slow_us", least=0, default=500))
+        return cls(options.whole("slow_us", minimum=0, default=500))
 
     def durations(self, graph: ExecutionGraph) -> ComputeCost:
         """Look the names up."""

@@ -42,7 +42,7 @@ MAX_ERROR_BELOW = 1.0
 """In logarithms: a slip of NCCL's own choice at a small size is not to be followed."""
 PULL = 0.06
 """Towards the start: a parameter off by a factor of e counts as much as a size off by 6 %."""
-STARTS, SPREAD, MOST_STEPS = 8, 0.35, 200
+STARTS, SPREAD, MAX_STEPS = 8, 0.35, 200
 FIGURES = 4
 """Significant figures of what is fitted; more would only look exact."""
 
@@ -305,7 +305,7 @@ def _descend(function: Callable[[Floats], Floats], x: Floats) -> tuple[Floats, f
     """Gauss-Newton with Levenberg's damping, and the sum of squares where it ends."""
     here = function(x)
     sum_, damping = float(here @ here), 1e-2
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         slopes = _slopes(function, x, here)
         gradient, square = slopes.T @ here, slopes.T @ slopes
         gain = 0.0

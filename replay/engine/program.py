@@ -188,7 +188,7 @@ class Program(FieldsOnly):
         durations = np.concatenate([durations_ps, np.zeros(begins, dtype=np.int64)])
         questions = int((durations < 0).sum()) + 1
         # What has started and not ended holds a lane or is on none. The begins come first.
-        most_events = len(self.lane_names) + int((lanes < 0).sum()) + 1
+        max_events = len(self.lane_names) + int((lanes < 0).sum()) + 1
         return State(
             child_offsets=self.child_offsets,
             children=self.children,
@@ -206,12 +206,12 @@ class Program(FieldsOnly):
             ready_counts=np.zeros(len(self.lane_names), dtype=np.int32),
             lane_is_busy=np.zeros(len(self.lane_names), dtype=np.int8),
             touched=np.zeros(len(self.lane_names) + 1, dtype=np.int32),
-            starting=np.zeros(most_events, dtype=np.int64),
+            starting=np.zeros(max_events, dtype=np.int64),
             asked_events=np.zeros(questions, dtype=np.int64),
             asked_sequences=np.zeros(questions, dtype=np.int64),
-            queue_ps=np.zeros(most_events, dtype=np.int64),
-            queue_sequences=np.arange(most_events, dtype=np.int64),
-            queue_events=np.arange(n, n + most_events, dtype=np.int64),
+            queue_ps=np.zeros(max_events, dtype=np.int64),
+            queue_sequences=np.arange(max_events, dtype=np.int64),
+            queue_events=np.arange(n, n + max_events, dtype=np.int64),
             counters=np.array([begins, 0, 0, 0, begins, begins], dtype=np.int64),
             starts_ps=np.full(n + begins, -1, dtype=np.int64),
             ends_ps=np.full(n + begins, -1, dtype=np.int64),

@@ -37,7 +37,7 @@ _TABLES = {
     "dtype": ("dtypes", "dtype_ids"),
     "op_kind": ("op_kinds", "op_kind_ids"),
 }
-_MOST_WORDS = 128
+_MAX_WORDS = 128
 """Different data types, or kinds of operation, in one file: their numbers are an int8."""
 
 
@@ -262,9 +262,9 @@ def _decode_node(
             elif value:
                 table, target = _TABLES[name]
                 number = tables[table](value)
-                if target in _BYTE_COLUMNS and number >= _MOST_WORDS:
+                if target in _BYTE_COLUMNS and number >= _MAX_WORDS:
                     defects.append(
-                        Defect(node_id, f"{name} {value!r} is one of over {_MOST_WORDS}, which can't be")
+                        Defect(node_id, f"{name} {value!r} is one of over {_MAX_WORDS}, which can't be")
                     )
                 else:
                     columns[target][row] = number

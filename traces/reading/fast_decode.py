@@ -23,7 +23,7 @@ from chakrasim.traces.reading.proto_scan import INTEGERS, WORDS
 from chakrasim.traces.reading.records import AttributesOf, FileBytes, NodesAt
 from chakrasim.traces.reading.scan_columns import Nodes, read_columns, strings
 
-_MOST_WORDS = 128
+_MAX_WORDS = 128
 _TABLES = {
     "names": "name",
     "group_names": "pg_name",
@@ -244,7 +244,7 @@ def _words(data: bytes, nodes: Nodes, order: NDArray[np.int64]) -> Any:
             numbers[what], names[what] = strings(data, starts, sizes)
         except UnicodeDecodeError:
             return None
-        if what in ("dtype", "op_kind") and len(names[what]) > _MOST_WORDS:
+        if what in ("dtype", "op_kind") and len(names[what]) > _MAX_WORDS:
             return None
     return numbers, names
 

@@ -37,8 +37,8 @@ ABSENT = (-1, -1, -1, -1, -1, 0, -1, 0)
 """Of `INTEGERS`."""
 
 _INT64_MAX = 2**63 - 1
-_MOST_US = _INT64_MAX // PS_PER_US
-_MOST_COMM_TYPE = 127
+_MAX_US = _INT64_MAX // PS_PER_US
+_MAX_COMM_TYPE = 127
 _SEND, _RECEIVE = int(NodeKind.SEND), int(NodeKind.RECV)
 _NONE, _INTEGER, _BOOLEAN, _STRING, _BOOLEANS, _OTHER = 0, 1, 2, 3, 4, 5
 """What an attribute's value is."""
@@ -246,7 +246,7 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, columns: Any, 
                     kinds[node] = np.int64(value)
                     has_kind = True
                 else:
-                    if value > np.uint64(_MOST_US):
+                    if value > np.uint64(_MAX_US):
                         return -1
                     # an attribute with picoseconds has the last word, and comes behind
                     if seen != 0 or (field == 6 and integers[_START, node] >= 0):
@@ -385,7 +385,7 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, columns: Any, 
                             return -1
                         peers[node] = number
                 else:
-                    if number < 0 or (index == _COMM_TYPE and number > _MOST_COMM_TYPE):
+                    if number < 0 or (index == _COMM_TYPE and number > _MAX_COMM_TYPE):
                         return -1
                     integers[index, node] = number
             else:

@@ -20,7 +20,7 @@ from chakrasim.traces.graph import Ints
 
 MIN_NODES = 20_000
 """Fewer are replayed before anything is found."""
-LEAST_SHARE = 0.2
+MIN_SHARE = 0.2
 """Of all nodes that have to lie in what repeats."""
 SAMPLE = 24
 """Rows that have to recur somewhere, else nothing is looked for."""
@@ -96,9 +96,9 @@ def find_periods(state: State, sizes: Sequence[int]) -> tuple[int, list[tuple[in
         # Another length, where there is the most room left.
         edges = [base, *(edge for stretch in stretches for edge in stretch[:2]), last]
         left = max(zip(edges[::2], edges[1::2], strict=True), key=lambda pair: pair[1] - pair[0])
-        if left[1] - left[0] < LEAST_SHARE * (last - base):
+        if left[1] - left[0] < MIN_SHARE * (last - base):
             break
-    return leader, stretches if saved >= LEAST_SHARE * n else []
+    return leader, stretches if saved >= MIN_SHARE * n else []
 
 
 def _periods(
