@@ -215,7 +215,7 @@ def _messages(
 
 
 def _keeps_order(machine: Machine, network: NetworkModel) -> bool:
-    """Whether the network joins sends and receives itself, and keeps the order of all nodes that end in a
+    """True if the network joins sends and receives itself, and keeps the order of all nodes that end in a
     tick: where they end one by one, or a machine has every message played."""
     one_by_one = machine.system.rules.ends_one_by_one and not network.prices_ahead
     return one_by_one or plays_messages(machine)

@@ -68,7 +68,7 @@ class Prepared:
         classes: bool = True,
         extrapolate: bool = True,
     ) -> Result:
-        """As the function `simulate` on the workload."""
+        """Simulate the workload like the function `simulate`."""
         compute = compute or default_compute(self.workload, machine.compute)
         model = network_model(network)
         description, machine = machine, _sized(machine, self.workload.world_size)
@@ -236,12 +236,12 @@ def run_program(
 
 
 def _fits_the_clock(costs: Costs) -> bool:
-    """Whether even all nodes one after the other would end before the clock does."""
+    """True if even all nodes one after the other would end before the clock does."""
     total_ps = costs.durations_ps.sum(dtype=np.float64) + costs.collectives_ps.sum(dtype=np.float64)
     return bool(total_ps < NEVER_PS)
 
 
 def _are_chains(program: Program, costs: Costs) -> bool:
-    """Whether each rank's nodes come one after the other and none waits for another rank: then nothing of a
+    """True if each rank's nodes come one after the other and none waits for another rank: then nothing of a
     rank happens at once, and no order of what does matters."""
     return int(np.diff(program.child_offsets).max(initial=0)) < 2 and bool((costs.roles == PLAIN).all())

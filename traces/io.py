@@ -33,13 +33,13 @@ from chakrasim.traces.shared import jit
 from chakrasim.traces.writing.encode import encode_graph
 
 COMPILE_FROM_BYTES = 4_000_000
-"""Of all files together: below this they are read by way of protobuf's objects before numba is loaded."""
+"""Minimum size of all files for compiling: below it numba's loading takes longer than protobuf's objects."""
 WITH_NUMBA_FROM_BYTES = 100_000
-"""The same of one file where something else has loaded numba."""
+"""Minimum size of one file for compiled reading where numba is loaded already."""
 CACHE_FROM_BYTES = 100_000
 """Columns of smaller files aren't kept."""
 GZIP_RATIO = 6
-"""How much smaller graphs usually are when they are packed."""
+"""Usual compression ratio of graphs."""
 GZIP_MAGIC = b"\x1f\x8b"
 FEEDER_JSON = (
     "read from feeder JSON (workload_graph), MLCommons' form for its JSON feeder, which has no "
@@ -177,7 +177,7 @@ def _nodes_digest(data: bytes) -> bytes | None:
 
 
 def _is_same_for_all_ranks(graph: ExecutionGraph) -> bool:
-    """Whether the nodes would be decoded the same way for another rank."""
+    """True if the nodes would be decoded the same way for another rank."""
     is_message = (graph.kinds == NodeKind.SEND) | (graph.kinds == NodeKind.RECV)
     declares_groups = any(GROUPS_OBSERVED in name for name in graph.names)
     return not (is_message.any() or graph.defects or declares_groups)

@@ -1,4 +1,4 @@
-"""How a graph states memory: what its rank holds all the time, and what nodes allocate and free.
+"""Memory stated by a graph: what its rank holds all the time, and what nodes allocate and free.
 
 Metadata `memory` is an object, part to bytes, for example
 `{"parameters": 2000000000, "gradients": 4000000000, "optimizer": 12000000000}`; in a file it is JSON text. A
@@ -30,7 +30,7 @@ MAX_BYTES = 2**61
 
 
 def held_bytes(graph: ExecutionGraph) -> dict[str, int] | None:
-    """What the rank holds throughout, bytes by part; None where the graph states no memory.
+    """Memory that the rank holds throughout, bytes by part; None where the graph states none.
 
     Raises TraceError for a part that isn't whole bytes.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankMemory:
-    """What a rank needs. Of one that didn't finish, as far as it came."""
+    """Memory that a rank needs; up to its last end if it didn't finish."""
 
     rank: int
     held: Mapping[str, int]
@@ -34,7 +34,7 @@ class RankMemory:
     allocated_bytes: int
     """The same with what is temporary: activations computed again, parameters gathered from other ranks."""
     peak_ps: int | None
-    """When that is first reached; None where nodes allocate nothing."""
+    """Time at which the peak is first reached; None where nodes allocate nothing."""
     min_bytes: int
     """The least of it at any time: below 0, nodes free what none has allocated before."""
 
@@ -57,7 +57,7 @@ def memory_of_ranks(result: Result) -> tuple[RankMemory, ...]:
 
 
 def rank_memory(result: Result, rank: int) -> RankMemory | None:
-    """What a rank needs; None where its graph states no memory. O(n log n).
+    """Memory that a rank needs; None where its graph states no memory. O(n log n).
 
     Raises TraceError for sizes that can't be.
     """

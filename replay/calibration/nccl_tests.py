@@ -53,7 +53,7 @@ class Table:
     """One of `KINDS`, or `SEND_RECEIVE`."""
     ranks_by_host: tuple[int, ...]
     sizes_bytes: tuple[int, ...]
-    """As nccl-tests counts: what a rank gives, but for an all-gather or gather what all give together."""
+    """Bytes as nccl-tests counts them: those of one rank, of all together in an all-gather or gather."""
     times_us: tuple[float, ...]
 
     @property
@@ -168,7 +168,7 @@ def _tables(path: Path, rows: Iterator[tuple[int | str, Mapping[str, Any]]]) -> 
 
 @dataclass
 class _Run:
-    """What has been read of one run of nccl-tests."""
+    """Partly read run of nccl-tests."""
 
     program: str = ""
     hosts: dict[int, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a compute model is: the class that a new one is written as."""
+"""Interface of a compute model: the class that a new one is written as."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ComputeCost:
 
 
 class ComputeModel(Protocol):
-    """How long compute and memory nodes take.
+    """Model of the durations of compute and memory nodes.
 
     Ranks are compared after their nodes have durations, so a model may look at anything of a graph: names and
     attributes without a column included. `chakrasim.replay.testing.compute` holds tests to inherit.

@@ -31,7 +31,7 @@ DEFAULT_LANES = ("cpu", "compute", "comm")
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """What the nodes of a workload meet in. R ranks, C collectives.
+    """Matched collectives and messages of a workload. R ranks, C collectives.
 
     Of ranks that do the same, a program can have one (`quotient.py`): it then stands for others, and so do
     its collectives.
@@ -110,12 +110,12 @@ class Program(FieldsOnly):
 
     @property
     def collectives(self) -> CollectiveMatching:
-        """Which nodes meet in collectives."""
+        """Members of each collective."""
         return self.matched.collectives
 
     @property
     def messages(self) -> MessageMatching:
-        """Which sends meet which receives."""
+        """Pairs of sends and receives."""
         return self.matched.messages
 
     @property
@@ -124,7 +124,7 @@ class Program(FieldsOnly):
         return self.matched.expected
 
     def count(self, chosen: NDArray[np.bool_]) -> int:
-        """How many nodes of the workload those of bool[N] stand for."""
+        """Number of nodes in the workload that the chosen ones, bool[N], stand for."""
         weights = np.repeat(self.matched.rank_weights, [len(g) for g in self.workload.graphs.values()])
         return int(weights[chosen].sum())
 
@@ -145,7 +145,7 @@ class Program(FieldsOnly):
         return last[self.ranks]
 
     def rows(self, rank: int) -> slice:
-        """Where a rank's nodes lie in columns of length N."""
+        """Slice of a rank's nodes in columns of length N."""
         return slice(self.bases[rank], self.bases[rank] + len(self.workload.graphs[rank]))
 
     def locate(self, node: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How much of its peaks an accelerator reaches, by the kind and the size of a kernel."""
+"""Efficiency of an accelerator: share of its peaks that is reached, by kind and size of a kernel."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FULL = Curve((1.0,), (1.0,))
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What an accelerator reaches of its peaks; a table that is left out is all of them."""
+    """Shares of an accelerator's peaks that kernels reach; a table that is left out is 1."""
 
     matmul: Mapping[str, Curve] = field(default_factory=dict, hash=False)
     """Matrix products and convolutions, by data type and `DEFAULT`: share of the peak by operations."""

@@ -13,7 +13,7 @@ from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.shared.registry import Entry
 
 DEFAULT_MACHINE = "ethernet-10g"
-"""Where nothing else is asked for: hosts like those the bundled sample was recorded on."""
+"""Default machine: hosts like those the bundled sample was recorded on."""
 
 
 def user_folder() -> Path:

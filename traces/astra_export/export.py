@@ -81,7 +81,7 @@ SENTENCES = {
     "renumbered_tags": "{:,} sends and receives have new tags, so that each meets its own partner",
     "end_nodes": "{:,} nodes of no duration were added at the ends of ranks, so that ASTRA-sim doesn't abort",
 }
-"""What to say of each change."""
+"""Text for each change."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class Adapted:
     group_names: Mapping[str, str]
     """Number to the name that the group had."""
     changes: Mapping[str, int]
-    """What was changed, and how many nodes or edges."""
+    """Changes, each with its number of nodes or edges."""
     notes: tuple[str, ...]
     """The same and its consequences, sentences for people."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written."""
+    """Files that were written."""
 
     files: list[Path]
     """In order of rank."""
@@ -141,7 +141,7 @@ def export_for_astra_sim(workload: Workload, folder: str | os.PathLike[str], pre
 
 
 def groups_path(folder: Path, prefix: str) -> Path:
-    """Where the process groups of an export are written."""
+    """Path of an export's process groups."""
     return folder / f"{prefix}.groups.json"
 
 
@@ -294,7 +294,7 @@ class _Groups:
         self.restricted = restricted
 
     def notes(self) -> list[str]:
-        """What ASTRA-sim's own numbering of groups may get wrong."""
+        """Notes on groups that ASTRA-sim's own numbering may get wrong."""
         found = []
         numbers = [int(number) for number in self.ranks]
         if numbers and max(numbers) > MAX_GROUP:

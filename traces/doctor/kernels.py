@@ -30,7 +30,7 @@ def input_bytes(node: Any) -> int | None:
 
 
 def is_device(node: Any) -> bool:
-    """Whether a node says that it runs on the accelerator, or doesn't say otherwise."""
+    """True if a node says that it runs on the accelerator, or doesn't say otherwise."""
     return not value_of(node, "is_cpu_op")
 
 

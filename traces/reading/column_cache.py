@@ -28,7 +28,7 @@ FORMAT = b"chakrasim columns 4\n"
 """At the beginning of every entry; another number where what is parsed, or how it is kept, changes."""
 SUFFIX = ".columns"
 MAX_BYTES = 2_000_000_000
-"""Of all entries; the ones not used for longest go first."""
+"""Maximum size of all entries; the least recently used go first."""
 ABANDONED_S = 3600
 """A temporary file this old belongs to a process that was killed."""
 _DIGEST_BYTES = 16
@@ -46,7 +46,7 @@ class Columns:
 
 
 def folder() -> Path | None:
-    """Where entries are; None where the cache is off."""
+    """Folder of the entries; None where the cache is off."""
     stated = os.environ.get(VARIABLE)
     if stated == "off":
         return None

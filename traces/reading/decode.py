@@ -325,7 +325,7 @@ def stated_groups(text: Any) -> dict[str, tuple[int, ...]]:
 
 
 GROUPS_OBSERVED = "process_group:init"
-"""In the names of nodes in which PyTorch's host-trace observer lists process groups."""
+"""Part of the names of nodes in which PyTorch's host-trace observer lists process groups."""
 
 
 @dataclass(frozen=True)

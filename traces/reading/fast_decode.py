@@ -41,14 +41,14 @@ class Source:
 
     data: bytes
     begin: int
-    """Where the records of nodes begin, which is also in what places of theirs mean."""
+    """Offset of the first node record; offsets of records count from there."""
     rank: int
     metadata: dict[str, Any]
     wants_more: bool
-    """Whether whole numbers that have no column are kept, for the report that asks for them."""
+    """True if whole numbers that have no column are kept, for the report that asks for them."""
     drops_unknown: bool
     digest: bytes | None
-    """Of all records but the first; without it nothing goes to the cache."""
+    """Digest of all records but the first; without it nothing goes to the cache."""
 
     @property
     def key(self) -> str | None:

@@ -110,7 +110,7 @@ def _read_later(read: Callable[[int], dict[str, Any]], first: int, row: int) -> 
 
 
 def _fields(graph: ExecutionGraph, ids: NDArray[np.uint64]) -> list[Field]:
-    """What the records of a block hold; `ids` are those of the whole graph."""
+    """Fields of a block's records; `ids` are those of the whole graph."""
     starts, durations = graph.starts_ps, graph.durations_ps
     return [
         _number("id", graph.ids, graph.ids > 0),
@@ -151,7 +151,7 @@ def _whole(name: str, kind: str, values: NDArray[Any], is_present: NDArray[np.bo
 
 @cache
 def _heads(name: str, kind: str) -> list[bytes]:
-    """What stands before the value of an attribute, by the bytes that it takes."""
+    """Bytes before the value of an attribute, by the bytes that it takes."""
     tag = _tag(schema.Node, "attr", _LENGTH_DELIMITED)
     body = sized(_tag(schema.AttributeProto, "name", _LENGTH_DELIMITED), name.encode())
     body += _tag(schema.AttributeProto, kind, 0)

@@ -20,7 +20,7 @@ from chakrasim.traces.shared import jit
 
 NUMBER, TEXT, LIST = 0, 1, 2
 MAX_BYTES = 10
-"""Of a varint: 64 bits in sevens."""
+"""Maximum bytes of a varint: 64 bits in sevens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Numbers:
     """Integers [n]."""
     is_present: NDArray[np.bool_]
     heads: Sequence[bytes]
-    """What stands before a number that takes 0 to `MAX_BYTES` bytes."""
+    """Bytes before a number that takes 0 to `MAX_BYTES` bytes."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,16 +15,16 @@ from chakrasim.traces.shared.yaml_files import shown, unknown_key
 
 GIGA = 1e9
 MIN_VALUE, MAX_VALUE = 1.0, 1e30
-"""Of a bandwidth, a peak or a memory: what is beyond is a slip, and would be beyond int64 in a time."""
+"""Range of a bandwidth, peak or memory: beyond it is a slip, and times would overflow int64."""
 MAX_PS = 10**15
-"""Of a latency, 1,000 s: so far floats hold picoseconds exactly, and sums of many fit in int64."""
+"""Maximum latency, 1,000 s: so far floats hold picoseconds exactly, and sums of many fit in int64."""
 MAX_BUS_NS = 1e9
-"""Of each parameter of a bus."""
+"""Maximum of each parameter of a bus."""
 MAX_WHOLE = 2**63 - 1
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file says. Raises ConfigError if it isn't JSON, OSError if it can't be opened."""
+    """Content of a JSON file. Raises ConfigError if it isn't JSON, OSError if it can't be opened."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
@@ -163,7 +163,7 @@ def finite(value: Any) -> float | None:
 
 
 def is_whole(value: Any, minimum: int) -> bool:
-    """Whether a value is an int, no bool, large enough, and fits in 64 bits."""
+    """True if a value is an int, no bool, large enough, and fits in 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= MAX_WHOLE
 
 

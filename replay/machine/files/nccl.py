@@ -10,7 +10,7 @@ from chakrasim.replay.machine.nccl_parameters import PROTOCOLS, SIMPLE, Calibrat
 from chakrasim.traces.units import PS_PER_US
 
 MAX_ENDS = 10.0
-"""Of `ring_ends`: more steps than those of a small ring are a slip."""
+"""Maximum of `ring_ends`: more steps than those of a small ring are a slip."""
 
 
 def read_calibration(block: Block, dimensions: Sequence[str]) -> Calibration:

@@ -164,7 +164,7 @@ def _dimension(dimension: Dimension) -> Content:
 
 
 def _collectives(algorithms: Mapping[CommKind, tuple[str, ...]], dimensions: int) -> Content:
-    """What most kinds use as the default, and the kinds that differ."""
+    """Default algorithm, which most kinds use, and the kinds that differ."""
     ((default, _),) = Counter(algorithms.values()).most_common(1)
 
     def written(names: tuple[str, ...]) -> str | list[str]:

@@ -66,7 +66,7 @@ def with_graphs(
 
 
 def counted(chosen: Mapping[int, int]) -> str:
-    """How many nodes on how many ranks.
+    """Numbers of nodes and ranks, as text.
 
     >>> counted({0: 2, 1: 1, 2: 0}), counted({0: 1})
     ('3 nodes on 2 ranks', '1 node on 1 rank')
