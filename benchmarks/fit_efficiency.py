@@ -31,7 +31,7 @@ from chakrasim.converters.synthetic.op_cost.operations import BYTES
 from chakrasim.converters.synthetic.transformer.training import generate_training
 from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.program import build_program
 from chakrasim.replay.machine.efficiency import Curve, Efficiency
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.network import network_model
@@ -151,7 +151,7 @@ class Case:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.machine = machine_of(run.machine)
-        self.program = lower(generate_training(run.model, run.plan))
+        self.program = build_program(generate_training(run.model, run.plan))
 
     def error(self, parameters: Parameters) -> float:
         """Predicted over measured time, less 1."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN
 from chakrasim.replay.engine.program import is_marker
-from chakrasim.replay.engine.recorded_rendezvous import recorded_meetings
+from chakrasim.replay.engine.recorded_rendezvous import recorded_rendezvous
 from chakrasim.replay.network.interface import ASK_PS, asks_network
 from chakrasim.replay.network.messages import plays_messages
 from chakrasim.replay.network.traffic import Traffic
@@ -24,7 +24,7 @@ from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 
 if TYPE_CHECKING:
     from chakrasim.replay.compute.durations import NodeDurations
-    from chakrasim.replay.engine.program import Meetings, Program
+    from chakrasim.replay.engine.program import Program, RecordedRendezvous
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.replay.network.interface import NetworkModel, Priced
 
@@ -44,7 +44,7 @@ class Costs:
     notes: tuple[str, ...]
     lanes: Rows | None = None
     """int32[N]: instead of `program.lanes`."""
-    meetings: Meetings | None = None
+    rendezvous: RecordedRendezvous | None = None
     """Recorded collectives and messages split into waiting and transfer, instead of the columns above."""
     timers_ps: Ints | None = None
     """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
@@ -92,13 +92,13 @@ def cost(
             f"{restricted:,} collective nodes state an involved_dim, which only a machine with a scheduling "
             "uses: they run over every dimension that their group spans"
         )
-    meetings = None
+    rendezvous = None
     if network.splits_recording:
-        meetings = recorded_meetings(program, roles, recorded_ps, durations_ps, collectives_ps, cycle_ps)
+        rendezvous = recorded_rendezvous(program, roles, recorded_ps, durations_ps, collectives_ps, cycle_ps)
     markers = _with_markers_on_a_lane(program) if asks else None
     if not machine.system.rules.markers_use_the_network:
         markers = None
-    return Costs(durations_ps, collectives_ps, roles, tuple(lines), markers, meetings, timers_ps)
+    return Costs(durations_ps, collectives_ps, roles, tuple(lines), markers, rendezvous, timers_ps)
 
 
 def _as_recorded(program: Program, machine: Machine, recorded_ps: Ints) -> Costs:

@@ -59,8 +59,8 @@ class Workload(FieldsOnly):
     notes: tuple[str, ...] = ()
     """Assumptions, and what was not understood on the way here, for people."""
     stands_for: Mapping[int, int] = field(default_factory=dict)
-    """Number of ranks that a rank stands for, itself included, where one of each kind has a graph. Groups hold
-    all of their ranks; those without a graph come when the one comes that stands for them."""
+    """Number of ranks that a rank stands for, itself included, where one of each kind has a graph. Groups
+    hold all of their ranks; those without a graph come when the one comes that stands for them."""
     others: Others | None = None
     """The ranks that `stands_for` counts, where they can still be made."""
     group_tables: Mapping[int, Rows] = field(default_factory=dict)

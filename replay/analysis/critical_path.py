@@ -86,7 +86,7 @@ class _Walk:
     def __init__(self, result: Result) -> None:
         self.result = result
         self.member_offsets, self.members = result.program.members()
-        self.both_wait = result.has_meetings
+        self.both_wait = result.has_recorded_rendezvous
         """True if senders wait for receivers, as those do for them."""
         self.by_end: dict[int, tuple[Ints, Ints]] = {}
         self.passed: set[int] = set()

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.engine.kernel import COLLECTIVE, EAGER, OWN_PS, SEND
-from chakrasim.replay.engine.program import Meetings, Program
+from chakrasim.replay.engine.program import Program, RecordedRendezvous
 from chakrasim.traces.graph import CLOCK, CommKind, Ints, Rows
 
 
-def recorded_meetings(
+def recorded_rendezvous(
     program: Program,
     roles: NDArray[np.int8],
     recorded_ps: Ints,
     durations_ps: Ints,
     collectives_ps: Ints,
     cycle_ps: int,
-) -> Meetings | None:
+) -> RecordedRendezvous | None:
     """Split what was recorded on ranks with a common clock; None where nothing was. O(nodes).
 
     `roles` int8[N] hold for all other nodes, `recorded_ps` int64[N] are scaled durations, `durations_ps`
@@ -76,7 +76,7 @@ def recorded_meetings(
     costs_ps = np.concatenate([collectives_ps, np.zeros(len(sends), dtype=np.int64)])
     costs_ps[is_split] = OWN_PS
     kept_counts = counts[kept]
-    return Meetings(
+    return RecordedRendezvous(
         roles=roles,
         partners=partners,
         durations_ps=durations_ps,

@@ -33,8 +33,8 @@ class Rules:
     shares_links: bool = True
     """Messages of one step that cross the same link share its bandwidth."""
     plays_for_shared_memory: bool = False
-    """On shared remote memory all messages are played one by one: order of the ranks that leave a
-    collective in the same tick is served first depends on whose last message was scheduled first."""
+    """On shared remote memory all messages are played one by one: of the ranks that leave a
+    collective in the same tick, the one whose last message was scheduled first is served first."""
 
     # collectives
     chunking: Literal["even", "remainder", "full"] = "even"

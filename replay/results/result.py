@@ -138,7 +138,7 @@ class Result(FieldsOnly):
     """Ranks waited for each other."""
     notes: tuple[str, ...] = ()
     """Assumptions, as sentences for people."""
-    has_meetings: bool = False
+    has_recorded_rendezvous: bool = False
     """True if recorded communication was split into waiting and transfer (`recorded_rendezvous.py`)."""
     extrapolated: int = 0
     """Number of nodes that were extrapolated instead of replayed, see `engine/repetition`."""
@@ -149,7 +149,7 @@ class Result(FieldsOnly):
         return self.classes.workload
 
     @cached_property
-    def everybody(self) -> Replayed:
+    def all_ranks(self) -> Replayed:
         """All ranks, each with the times of its class. O(nodes) the first time."""
         if self.classes.is_whole:
             return self.replayed
@@ -161,17 +161,17 @@ class Result(FieldsOnly):
     @property
     def program(self) -> Program:
         """All ranks' nodes, and what they meet in."""
-        return self.everybody.program
+        return self.all_ranks.program
 
     @property
     def starts_ps(self) -> Ints:
         """int64[N], -1 for a node that never started."""
-        return self.everybody.starts_ps
+        return self.all_ranks.starts_ps
 
     @property
     def ends_ps(self) -> Ints:
         """int64[N], -1 for a node that never ended."""
-        return self.everybody.ends_ps
+        return self.all_ranks.ends_ps
 
     def __repr__(self) -> str:
         step_time_ps = self.step_time_ps
@@ -215,12 +215,12 @@ class Result(FieldsOnly):
     @property
     def arrivals_ps(self) -> Ints:
         """int64[C]: when the last member of each collective arrived; -1 if not all did."""
-        return self.everybody.arrivals_ps
+        return self.all_ranks.arrivals_ps
 
     @property
     def waits_ps(self) -> Ints:
         """int64[N]: how long each collective waited for its last member, and each receive for its send."""
-        return self.everybody.waits_ps
+        return self.all_ranks.waits_ps
 
     def times(self, rank: int) -> RankTimes:
         """Breakdown of a rank's time; up to its last end if it didn't finish."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chakrasim.traces.workload import Workload
 
 
-def all_alike(workload: Workload, machine: Machine) -> bool:
+def all_ranks_symmetric(workload: Workload, machine: Machine) -> bool:
     """True if all ranks are one class (`classes.py`) and behave alike on a sized machine.
 
     They do if there are no sends and receives, if all their collectives are of all ranks, if those look the
