@@ -159,7 +159,6 @@ class Case:
         costs = cost(
             self.program,
             machine,
-            "roofline",
             network_model("analytical"),
             NodeDurations.of(self.program.workload, compute_model("roofline", machine), UNSCALED),
         )

@@ -52,12 +52,11 @@ def fresh(program: Program, machine: Machine) -> Callable[[], State]:
     costs = cost(
         program,
         machine,
-        compute,
         network_model("analytical"),
         NodeDurations.of(program.workload, compute_model(compute, machine), Scales()),
     )
     return partial(
-        program.state, costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings
+        program.state, costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.rendezvous
     )
 
 

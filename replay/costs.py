@@ -24,6 +24,7 @@ from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 
 if TYPE_CHECKING:
     from chakrasim.replay.compute.durations import NodeDurations
+    from chakrasim.replay.compute.interface import ComputeModel
     from chakrasim.replay.engine.program import Program, RecordedRendezvous
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.replay.network.interface import NetworkModel, Priced
@@ -50,12 +51,8 @@ class Costs:
     """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
 
 
-def cost(
-    program: Program, machine: Machine, compute: str, network: NetworkModel, durations: NodeDurations
-) -> Costs:
+def cost(program: Program, machine: Machine, network: NetworkModel, durations: NodeDurations) -> Costs:
     """Cost every node and collective. All costs are rounded down to whole cycles of the machine.
-
-    `durations` are those of the nodes by the compute model of that name.
 
     Raises ConfigError if the machine is too small for the workload.
     """
@@ -70,7 +67,7 @@ def cost(
     notes, roles, cycle_ps = durations.notes(), program.roles.copy(), machine.cycle_ps
     durations_ps -= durations_ps % cycle_ps
     if asks:
-        _follow_rules(program, machine, compute, durations_ps, roles, recorded_ps, notes)
+        _follow_rules(program, machine, durations.model, durations_ps, roles, recorded_ps, notes)
         _use_remote_memory(program, machine, durations_ps)
     traffic = Traffic.of(program, recorded_ps)
     priced = network.price(traffic, machine)
@@ -84,8 +81,10 @@ def cost(
         durations_ps[timers_ps > 0] = ASK_PS
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
     lines += durations.idle_scales()
-    if compute == "roofline" and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
-        lines.append("the roofline costs nodes of a device, of which the trace has none")
+    if durations.model.device_only and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
+        lines.append(
+            f"the {type(durations.model).__name__.lower()} costs nodes of a device, of which the trace has none"
+        )
     restricted = program.count(program.column("involved_dims") >= 0)
     if restricted and machine.scheduling is None and not (priced.collective_ps == ASK_PS).any():
         lines.append(
@@ -128,7 +127,7 @@ def _with_markers_on_a_lane(program: Program) -> Rows:
 def _follow_rules(
     program: Program,
     machine: Machine,
-    compute: str,
+    compute: ComputeModel,
     durations_ps: Ints,
     roles: NDArray[np.int8],
     recorded_ps: Ints,
@@ -138,7 +137,7 @@ def _follow_rules(
     rules, cycle_ps, kinds = machine.system.rules, machine.cycle_ps, program.kinds
     if rules.min_compute_is_a_cycle:
         is_replayed = kinds == NodeKind.COMP
-        if compute != "measured":
+        if not compute.uses_recorded:
             is_replayed &= program.is_cpu
         durations_ps[is_replayed] = np.maximum(durations_ps[is_replayed], cycle_ps)
     if rules.broadcasts_are_recorded:

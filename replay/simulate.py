@@ -79,7 +79,7 @@ class Prepared:
         else:
             found = every_rank(workload, "it was asked for")
         program = self._program_of(found)
-        costs = cost(program, machine, compute, model, durations)
+        costs = cost(program, machine, model, durations)
         starts_ps, ends_ps, notes, skipped = run_program(program, machine, model, costs, extrapolate)
         if costs.rendezvous is not None and (ends_ps < 0).any():
             # Clocks that are wrong after all, or edits, can make senders wait for each other.

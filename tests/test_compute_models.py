@@ -31,6 +31,8 @@ class ByName:
 
     slow_us: int
     summary: ClassVar[str] = "by the names of nodes"
+    uses_recorded: ClassVar[bool] = False
+    device_only: ClassVar[bool] = False
 
     @classmethod
     def from_machine(cls, machine: Machine) -> ByName:

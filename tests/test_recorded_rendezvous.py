@@ -127,7 +127,6 @@ def test_compiled_and_interpreted_loops_agree() -> None:
     costs = cost(
         program,
         machine,
-        "measured",
         network_model("measured"),
         NodeDurations.of(program.workload, compute_model("measured", machine), Scales()),
     )

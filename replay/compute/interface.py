@@ -30,6 +30,10 @@ class ComputeModel(Protocol):
 
     summary: ClassVar[str]
     """The model in a few words, for headings and lists."""
+    uses_recorded: ClassVar[bool]
+    """True if compute nodes of the device take their recorded duration."""
+    device_only: ClassVar[bool]
+    """True if compute nodes of the host are left as recorded: a trace without a device is then told so."""
 
     @classmethod
     def from_machine(cls, machine: Machine) -> ComputeModel:

@@ -52,6 +52,8 @@ class Roofline:
     machine: Machine
     accelerator: Accelerator
     summary: ClassVar[str] = "from operations and bytes"
+    uses_recorded: ClassVar[bool] = False
+    device_only: ClassVar[bool] = True
 
     @classmethod
     def from_machine(cls, machine: Machine) -> Roofline:
