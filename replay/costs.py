@@ -82,9 +82,8 @@ def cost(program: Program, machine: Machine, network: NetworkModel, durations: N
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
     lines += durations.idle_scales()
     if durations.model.device_only and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
-        lines.append(
-            f"the {type(durations.model).__name__.lower()} costs nodes of a device, of which the trace has none"
-        )
+        name = type(durations.model).__name__.lower()
+        lines.append(f"the {name} costs nodes of a device, of which the trace has none")
     restricted = program.count(program.column("involved_dims") >= 0)
     if restricted and machine.scheduling is None and not (priced.collective_ps == ASK_PS).any():
         lines.append(
