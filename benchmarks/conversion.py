@@ -40,7 +40,7 @@ TRACES = (
 )
 COMMAND = Path(sys.executable).with_name("chakrasim")
 MADE_STEPS = 100_000
-LEAST_STEPS = 3_000
+MIN_STEPS = 3_000
 """So many make every compiled loop run."""
 EVENTS_A_STEP = 10
 TIMES = 5
@@ -106,7 +106,7 @@ def load_compiled() -> None:
     """Bring in what importing brings in, and what compiled loops take."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.json.gz"
-        made_trace(path, LEAST_STEPS)
+        made_trace(path, MIN_STEPS)
         read_recording(path, is_scanned=True)
         convert_pytorch(path)
 

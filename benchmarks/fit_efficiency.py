@@ -31,7 +31,7 @@ from chakrasim.converters.synthetic.op_cost.operations import BYTES
 from chakrasim.converters.synthetic.transformer.training import generate_training
 from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.program import build_program
 from chakrasim.replay.machine.efficiency import Curve, Efficiency
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.network import network_model
@@ -46,7 +46,7 @@ MEASUREMENTS = (
 GFLOP = (0.1, 1.0, 10.0, 100.0, 1000.0)
 MEGABYTES = (0.1, 1.0, 10.0, 100.0)
 STEPS = (1.6, 1.25, 1.1, 1.04, 1.015)
-MOST_NODES = 600_000
+MAX_NODES = 600_000
 """Larger runs are predicted, but not fitted to: each costs seconds."""
 Parameters = dict[str, float]
 BOUNDS = {
@@ -151,7 +151,7 @@ class Case:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.machine = machine_of(run.machine)
-        self.program = lower(generate_training(run.model, run.plan))
+        self.program = build_program(generate_training(run.model, run.plan))
 
     def error(self, parameters: Parameters) -> float:
         """Predicted over measured time, less 1."""
@@ -159,7 +159,6 @@ class Case:
         costs = cost(
             self.program,
             machine,
-            "roofline",
             network_model("analytical"),
             NodeDurations.of(self.program.workload, compute_model("roofline", machine), UNSCALED),
         )
@@ -184,10 +183,10 @@ def search(cases: Sequence[Case], start: Parameters) -> tuple[Parameters, float]
             factors = [step, 1 / step]
             while factors:
                 tried = {**best, name: best[name] * factors[0]}
-                least_value, most_value = BOUNDS[name]
+                min_value, max_value = BOUNDS[name]
                 if name == "host_us":  # slow hosts begin where they are seen to be
-                    most_value = max(most_value, 1.5 * start[name])
-                is_outside = not least_value <= tried[name] <= most_value
+                    max_value = max(max_value, 1.5 * start[name])
+                is_outside = not min_value <= tried[name] <= max_value
                 found = np.inf if is_outside else mean_error(cases, tried)
                 if found < least - 1e-6:
                     best, least, factors = tried, found, factors[:1]
@@ -238,15 +237,15 @@ def write_block(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def cases_of(fit: Fit, chosen: Sequence[Run], most: int) -> list[Case]:
+def cases_of(fit: Fit, chosen: Sequence[Run], maximum: int) -> list[Case]:
     """At most so many runs a family, always the same ones."""
     cases = []
     for family in fit.families:
         of_family = [run for run in chosen if run.family == family and run.machine == fit.machine]
-        if len(of_family) > most:
-            of_family = random.Random(0).sample(of_family, most)
+        if len(of_family) > maximum:
+            of_family = random.Random(0).sample(of_family, maximum)
         made = [Case(run) for run in of_family]
-        cases += [case for case in made if len(case.program) <= MOST_NODES]
+        cases += [case for case in made if len(case.program) <= MAX_NODES]
     return cases
 
 

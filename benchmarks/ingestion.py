@@ -27,8 +27,8 @@ from chakrasim.traces.writing.encode import encode_graph
 
 CHAIN_NODES = 100_000
 ALIKE_RANKS = 1024
-LEAST_RATIO = 10
-MOST_BYTES_A_NODE = 100
+MIN_RATIO = 10
+MAX_BYTES_A_NODE = 100
 NEVER = 1 << 60
 
 
@@ -58,9 +58,9 @@ def bytes_a_node(graph: ExecutionGraph) -> float:
     return sum(array.nbytes for array in arrays_of(graph).values()) / len(graph)
 
 
-def timed(path: Path, least_bytes: int, times: int) -> tuple[float, ExecutionGraph]:
+def timed(path: Path, min_bytes: int, times: int) -> tuple[float, ExecutionGraph]:
     """The shortest time in seconds of reading a file, compiled from so many bytes on, and the graph."""
-    io.COMPILE_FROM_BYTES = io.WITH_NUMBA_FROM_BYTES = least_bytes
+    io.COMPILE_FROM_BYTES = io.WITH_NUMBA_FROM_BYTES = min_bytes
     best = float("inf")
     for _ in range(times):
         begun = time.perf_counter()
@@ -92,10 +92,10 @@ def compare(what: str, make: Callable[[], ExecutionGraph], folder: Path) -> None
         f"{fast_s * 1e3:.1f} ms ({n / fast_s / 1e6:.1f}, {plain_s / fast_s:.0f} times as fast), cache "
         f"{cached_s * 1e3:.1f} ms"
     )
-    if plain_s < LEAST_RATIO * fast_s:
-        sys.exit(f"{what}: the compiled reader isn't {LEAST_RATIO} times as fast as protobuf's objects")
-    if bytes_a_node(fast) > MOST_BYTES_A_NODE:
-        sys.exit(f"{what}: a node takes over {MOST_BYTES_A_NODE} bytes")
+    if plain_s < MIN_RATIO * fast_s:
+        sys.exit(f"{what}: the compiled reader isn't {MIN_RATIO} times as fast as protobuf's objects")
+    if bytes_a_node(fast) > MAX_BYTES_A_NODE:
+        sys.exit(f"{what}: a node takes over {MAX_BYTES_A_NODE} bytes")
 
 
 def alike(folder: Path) -> None:

@@ -20,7 +20,7 @@ from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import State
-from chakrasim.replay.engine.program import Program, lower
+from chakrasim.replay.engine.program import Program, build_program
 from chakrasim.replay.engine.repetition.extrapolate import repetition_in
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.machine.machine import Machine
@@ -52,12 +52,11 @@ def fresh(program: Program, machine: Machine) -> Callable[[], State]:
     costs = cost(
         program,
         machine,
-        compute,
         network_model("analytical"),
         NodeDurations.of(program.workload, compute_model(compute, machine), Scales()),
     )
     return partial(
-        program.state, costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings
+        program.state, costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.rendezvous
     )
 
 
@@ -78,7 +77,7 @@ def main() -> None:
         "1,000 micro-batches, 4 stages": step(1000, 4),
     }
     for name, workload in shapes.items():
-        program = lower(workload.complete_for(machine.blocks(workload.world_size)))
+        program = build_program(workload.complete_for(machine.blocks(workload.world_size)))
         sizes = [len(graph) for graph in program.workload.graphs.values()]
         make = fresh(program, machine)
         run(make(), is_compiled=True)  # compiles

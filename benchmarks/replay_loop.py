@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from chakrasim.replay.engine.event_loop import run
-from chakrasim.replay.engine.program import Program, lower
+from chakrasim.replay.engine.program import Program, build_program
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 from chakrasim.traces.graph import Ints
 
@@ -55,7 +55,7 @@ def main() -> None:
     """Print a line for each shape."""
     for ranks, nodes in ((4, 100_000), (1000, 400)):
         job = workload(ranks, nodes)
-        program = lower(job)
+        program = build_program(job)
         durations_ps = np.concatenate([graph.durations_ps for graph in job.graphs.values()])
         timed(program, durations_ps, is_compiled=True)  # compiles
         plain_s, plain = timed(program, durations_ps, is_compiled=False)

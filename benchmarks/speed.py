@@ -31,7 +31,7 @@ import numpy as np
 from chakrasim.replay.cli.progress import progress
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import SEQUENCE, State
-from chakrasim.replay.engine.program import Program, lower
+from chakrasim.replay.engine.program import Program, build_program
 from chakrasim.replay.report.console import new_table, people_console, print_table
 from chakrasim.traces.builder import GraphBuilder, graph_of_columns
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints, NodeKind
@@ -205,7 +205,7 @@ def different_ranks(ranks: int, nodes: int, collectives: int) -> Workload:
 
 def loop(what: str, workload: Workload) -> Measured:
     """The compiled loop alone. Every node ends in an event of its own or in that of its collective."""
-    program = lower(workload)
+    program = build_program(workload)
     durations_ps = np.concatenate([graph.durations_ps for graph in workload.graphs.values()])
     run(_state(program, durations_ps), is_compiled=True)
     best = float("inf")

@@ -9,7 +9,7 @@ from typing import Any
 
 from chakrasim.converters.interface import TraceFormat, head, stem_and_rank
 from chakrasim.traces.errors import ConfigError, TraceError, UnknownName
-from chakrasim.traces.registry import Registry
+from chakrasim.traces.shared.registry import Registry
 
 CHAKRA, PYTORCH, TEXT = "chakra", "pytorch", "astra-sim-text"
 

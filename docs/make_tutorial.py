@@ -166,11 +166,11 @@ class Drawing:
         return "\n".join([head, title, f"<style>{STYLE}\n</style>", paper, *self.parts, "</svg>\n"])
 
 
-def ticks(most: float) -> list[float]:
+def ticks(maximum: float) -> list[float]:
     """Round numbers from 0 to at least `most`, some five of them."""
-    power = 10 ** floor(log10(most / 4))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 6 >= most)
-    count = next(n for n in range(1, 8) if n * step >= most)
+    power = 10 ** floor(log10(maximum / 4))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 6 >= maximum)
+    count = next(n for n in range(1, 8) if n * step >= maximum)
     return [step * i for i in range(count + 1)]
 
 

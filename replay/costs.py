@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN
 from chakrasim.replay.engine.program import is_marker
-from chakrasim.replay.engine.recorded_rendezvous import recorded_meetings
+from chakrasim.replay.engine.recorded_rendezvous import recorded_rendezvous
 from chakrasim.replay.network.interface import ASK_PS, asks_network
 from chakrasim.replay.network.messages import plays_messages
 from chakrasim.replay.network.traffic import Traffic
@@ -24,7 +24,8 @@ from chakrasim.traces.graph import CommKind, Ints, NodeKind, Rows
 
 if TYPE_CHECKING:
     from chakrasim.replay.compute.durations import NodeDurations
-    from chakrasim.replay.engine.program import Meetings, Program
+    from chakrasim.replay.compute.interface import ComputeModel
+    from chakrasim.replay.engine.program import Program, RecordedRendezvous
     from chakrasim.replay.machine.machine import Machine
     from chakrasim.replay.network.interface import NetworkModel, Priced
 
@@ -44,18 +45,14 @@ class Costs:
     notes: tuple[str, ...]
     lanes: Rows | None = None
     """int32[N]: instead of `program.lanes`."""
-    meetings: Meetings | None = None
+    rendezvous: RecordedRendezvous | None = None
     """Recorded collectives and messages split into waiting and transfer, instead of the columns above."""
     timers_ps: Ints | None = None
     """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
 
 
-def cost(
-    program: Program, machine: Machine, compute: str, network: NetworkModel, durations: NodeDurations
-) -> Costs:
+def cost(program: Program, machine: Machine, network: NetworkModel, durations: NodeDurations) -> Costs:
     """Cost every node and collective. All costs are rounded down to whole cycles of the machine.
-
-    `durations` are those of the nodes by the compute model of that name.
 
     Raises ConfigError if the machine is too small for the workload.
     """
@@ -70,7 +67,7 @@ def cost(
     notes, roles, cycle_ps = durations.notes(), program.roles.copy(), machine.cycle_ps
     durations_ps -= durations_ps % cycle_ps
     if asks:
-        _follow_rules(program, machine, compute, durations_ps, roles, recorded_ps, notes)
+        _follow_rules(program, machine, durations.model, durations_ps, roles, recorded_ps, notes)
         _use_remote_memory(program, machine, durations_ps)
     traffic = Traffic.of(program, recorded_ps)
     priced = network.price(traffic, machine)
@@ -84,21 +81,22 @@ def cost(
         durations_ps[timers_ps > 0] = ASK_PS
     lines = [f"{text} ({count:,} of them)" for text, count in notes.items() if count]
     lines += durations.idle_scales()
-    if compute == "roofline" and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
-        lines.append("the roofline costs nodes of a device, of which the trace has none")
+    if durations.model.device_only and not ((program.kinds == NodeKind.COMP) & ~program.is_cpu).any():
+        name = type(durations.model).__name__.lower()
+        lines.append(f"the {name} costs nodes of a device, of which the trace has none")
     restricted = program.count(program.column("involved_dims") >= 0)
     if restricted and machine.scheduling is None and not (priced.collective_ps == ASK_PS).any():
         lines.append(
             f"{restricted:,} collective nodes state an involved_dim, which only a machine with a scheduling "
             "uses: they run over every dimension that their group spans"
         )
-    meetings = None
+    rendezvous = None
     if network.splits_recording:
-        meetings = recorded_meetings(program, roles, recorded_ps, durations_ps, collectives_ps, cycle_ps)
+        rendezvous = recorded_rendezvous(program, roles, recorded_ps, durations_ps, collectives_ps, cycle_ps)
     markers = _with_markers_on_a_lane(program) if asks else None
     if not machine.system.rules.markers_use_the_network:
         markers = None
-    return Costs(durations_ps, collectives_ps, roles, tuple(lines), markers, meetings, timers_ps)
+    return Costs(durations_ps, collectives_ps, roles, tuple(lines), markers, rendezvous, timers_ps)
 
 
 def _as_recorded(program: Program, machine: Machine, recorded_ps: Ints) -> Costs:
@@ -128,7 +126,7 @@ def _with_markers_on_a_lane(program: Program) -> Rows:
 def _follow_rules(
     program: Program,
     machine: Machine,
-    compute: str,
+    compute: ComputeModel,
     durations_ps: Ints,
     roles: NDArray[np.int8],
     recorded_ps: Ints,
@@ -138,7 +136,7 @@ def _follow_rules(
     rules, cycle_ps, kinds = machine.system.rules, machine.cycle_ps, program.kinds
     if rules.min_compute_is_a_cycle:
         is_replayed = kinds == NodeKind.COMP
-        if compute != "measured":
+        if not compute.uses_recorded:
             is_replayed &= program.is_cpu
         durations_ps[is_replayed] = np.maximum(durations_ps[is_replayed], cycle_ps)
     if rules.broadcasts_are_recorded:
@@ -215,7 +213,7 @@ def _messages(
 
 
 def _keeps_order(machine: Machine, network: NetworkModel) -> bool:
-    """Whether the network joins sends and receives itself, and keeps the order of all nodes that end in a
+    """True if the network joins sends and receives itself, and keeps the order of all nodes that end in a
     tick: where they end one by one, or a machine has every message played."""
     one_by_one = machine.system.rules.ends_one_by_one and not network.prices_ahead
     return one_by_one or plays_messages(machine)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chakrasim.traces.registry import Registry
+from chakrasim.traces.shared.registry import Registry
 
 _CATALOGUE = Path(__file__).parent / "machine" / "catalogue"
 

@@ -1,12 +1,12 @@
 """The main flow: a workload and a machine in, a `Result` out. Start reading here.
 
-1. `rank_classes` finds ranks that do the same, of which one each is replayed (`classes.py`). `lower` lays
-   their nodes out in columns, with the collectives and messages that they meet in (`lower.py`,
-   `quotient.py`).
+1. `rank_classes` finds ranks that do the same, of which one each is replayed (`symmetry/`). `build_program`
+   lays their nodes out in columns, with matched collectives and messages (`engine/program.py`,
+   `symmetry/representatives.py`).
 2. `cost` works out, before anything runs, how long each node, message and collective takes: by a compute
    model (`compute/`) and by the machine's network (`network/`, `collectives/`).
-3. `run` replays: nodes start when their parents have ended and their lane is free (`kernel.py`).
-4. `Result` holds when each node started and ended, and derives the rest on demand (`result.py`).
+3. `run` replays: nodes start when their parents have ended and their lane is free (`engine/kernel.py`).
+4. `Result` holds when each node started and ended, and derives the rest on demand (`results/result.py`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from chakrasim.replay.network.interface import asks_network
 from chakrasim.replay.results.result import Replayed, Result
 from chakrasim.replay.symmetry.classes import every_rank, rank_classes
 from chakrasim.replay.symmetry.fingerprint import kinds_of_graphs
-from chakrasim.replay.symmetry.representatives import quotient
-from chakrasim.replay.symmetry.scheduled import all_alike
+from chakrasim.replay.symmetry.representatives import representative_program
+from chakrasim.replay.symmetry.scheduled import all_ranks_symmetric
 from chakrasim.traces.edits.scale import Scales
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Prepared:
         self.workload = workload
         self._programs: dict[int, WholeProgram] = {}
         self._everyone: Workload | None = None
-        self._quotients: dict[bytes, Program] = {}
+        self._representative_programs: dict[bytes, Program] = {}
         self._kinds: dict[tuple[int, bool], Kinds] = {}
 
     def simulate(
@@ -68,7 +68,7 @@ class Prepared:
         classes: bool = True,
         extrapolate: bool = True,
     ) -> Result:
-        """As the function `simulate` on the workload."""
+        """Simulate the workload like the function `simulate`."""
         compute = compute or default_compute(self.workload, machine.compute)
         model = network_model(network)
         description, machine = machine, _sized(machine, self.workload.world_size)
@@ -79,11 +79,11 @@ class Prepared:
         else:
             found = every_rank(workload, "it was asked for")
         program = self._program_of(found)
-        costs = cost(program, machine, compute, model, durations)
+        costs = cost(program, machine, model, durations)
         starts_ps, ends_ps, notes, skipped = run_program(program, machine, model, costs, extrapolate)
-        if costs.meetings is not None and (ends_ps < 0).any():
+        if costs.rendezvous is not None and (ends_ps < 0).any():
             # Clocks that are wrong after all, or edits, can make senders wait for each other.
-            costs = replace(costs, meetings=None)
+            costs = replace(costs, rendezvous=None)
             starts_ps, ends_ps, notes, skipped = run_program(program, machine, model, costs, extrapolate)
             if (ends_ps >= 0).all():
                 notes = (*notes, NOT_SPLIT)
@@ -96,7 +96,7 @@ class Prepared:
             network=network,
             waits=model.waits,
             notes=(*workload.notes, *costs.notes, *notes),
-            has_meetings=costs.meetings is not None,
+            has_recorded_rendezvous=costs.rendezvous is not None,
             extrapolated=skipped,
         )
 
@@ -138,7 +138,7 @@ class Prepared:
         is_asked = asks_network(model, workload, machine)
         prices = model.waits and not is_asked
         classes = rank_classes(workload, machine if prices else None, kinds)
-        if is_asked and not (len(classes) == 1 and all_alike(workload, machine)):
+        if is_asked and not (len(classes) == 1 and all_ranks_symmetric(workload, machine)):
             return every_rank(workload, "the machine schedules collectives by rank, and not all do the same")
         return classes
 
@@ -146,9 +146,9 @@ class Prepared:
         if classes.is_whole:
             return self._whole(classes.workload).program
         key = classes.index.tobytes()
-        if key not in self._quotients:
-            self._quotients[key] = quotient(classes)
-        return self._quotients[key]
+        if key not in self._representative_programs:
+            self._representative_programs[key] = representative_program(classes)
+        return self._representative_programs[key]
 
     def _whole(self, workload: Workload) -> WholeProgram:
         """One for the ranks that have graphs, one for all where a machine needs those."""
@@ -176,7 +176,7 @@ def simulate(
     time was recorded and nodes state operations. `network` is one of `plugins.NETWORKS`, and `scales`
     multiplies durations. The same arguments give the same result, to the picosecond.
     `classes` and `extrapolate` change nothing of it: of ranks that do the same one is enough (`classes.py`),
-    and iterations that repeat exactly needn't all be replayed (`repetition.py`).
+    and iterations that repeat exactly needn't all be replayed (`engine/repetition/`).
 
     A replay that can't go on doesn't raise: `Result.deadlock` says who waits for what, and nodes that never
     ran have times of -1. Raises UnknownName for an unknown model, ConfigError for a machine that is too
@@ -224,7 +224,9 @@ def run_program(
     one_by_one = machine.system.rules.ends_one_by_one and not (
         network is None and _are_chains(program, costs)
     )
-    state = program.state(costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings)
+    state = program.state(
+        costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.rendezvous
+    )
     watch = None
     if extrapolate and network is None and not one_by_one and _fits_the_clock(costs):
         from chakrasim.replay.engine.repetition.extrapolate import watch_for
@@ -236,12 +238,12 @@ def run_program(
 
 
 def _fits_the_clock(costs: Costs) -> bool:
-    """Whether even all nodes one after the other would end before the clock does."""
+    """True if even all nodes one after the other would end before the clock does."""
     total_ps = costs.durations_ps.sum(dtype=np.float64) + costs.collectives_ps.sum(dtype=np.float64)
     return bool(total_ps < NEVER_PS)
 
 
 def _are_chains(program: Program, costs: Costs) -> bool:
-    """Whether each rank's nodes come one after the other and none waits for another rank: then nothing of a
+    """True if each rank's nodes come one after the other and none waits for another rank: then nothing of a
     rank happens at once, and no order of what does matters."""
     return int(np.diff(program.child_offsets).max(initial=0)) < 2 and bool((costs.roles == PLAIN).all())

@@ -144,12 +144,12 @@ class Job:
         return builder.build()
 
 
-def random_job(random: Random, most_ranks: int = 64) -> Job:
+def random_job(random: Random, max_ranks: int = 64) -> Job:
     """A grid of up to three axes; now and then with stragglers, or with ranks that stand at any place."""
     shape: tuple[int, ...] = (1,)
     while prod(shape) < 2:
         shape = tuple(int(random.choice([1, 2, 3, 4, 8])) for _ in range(3))
-        if prod(shape) > most_ranks:
+        if prod(shape) > max_ranks:
             shape = (1,)
     steps = []
     for _ in range(random.integers(1, 7)):

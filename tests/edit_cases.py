@@ -52,13 +52,13 @@ def columns(graph: ExecutionGraph) -> list[bytes]:
 
 
 @st.composite
-def graphs(draw: st.DrawFn, most: int = 10, *, hosts: bool = False) -> ExecutionGraph:
+def graphs(draw: st.DrawFn, maximum: int = 10, *, hosts: bool = False) -> ExecutionGraph:
     """A graph of compute nodes n0, n1, … on few lanes, of which some wait for earlier ones.
 
     Durations are powers of two: no two chains of nodes take equally long. Ids need not ascend along edges.
     With `hosts`, most are of the host and on one thread.
     """
-    count = draw(st.integers(1, most))
+    count = draw(st.integers(1, maximum))
     order = list(range(count)) if hosts and draw(st.booleans()) else draw(st.permutations(range(count)))
     builder = GraphBuilder(0)
     for row in range(count):

@@ -25,7 +25,7 @@ from chakrasim.traces.workload import Workload
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("CHAKRASIM_SHARED", Path(__file__).parents[2] / "shared"))
-MOST_LANES = 12
+MAX_LANES = 12
 FOLDERS = ("megatron_tp2_v100", "megatron_tp8_a100", "resnet50_ddp2_hostonly")
 """Those with several ranks."""
 
@@ -127,7 +127,7 @@ def _self_check(workload: Workload) -> Iterator[str]:
             f"  starts on the {rank.over} off by {100 * rank.median_ps / span.recorded_ps:.3f} % of it "
             f"(median), {100 * rank.p95_ps / span.recorded_ps:.3f} % (95 %)"
         )
-        for stream in rank.streams[:MOST_LANES]:
+        for stream in rank.streams[:MAX_LANES]:
             yield (
                 f"  {stream.name}: {stream.count:,} nodes, busy {format_time(stream.recorded_ps)} "
                 f"({stream.error_percent:+.2f} %)"

@@ -10,7 +10,7 @@ from naive_replay import naive_replay
 
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import SEND
-from chakrasim.replay.engine.program import Program, WholeProgram, lower
+from chakrasim.replay.engine.program import Program, WholeProgram, build_program
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.results.result import Replayed, Result
 from chakrasim.replay.symmetry.classes import every_rank
@@ -63,7 +63,7 @@ def durations(program: Program, message_ps: int = MESSAGE_PS) -> Ints:
 
 def play(workload: Workload, *, is_compiled: bool = False, collective_ps: int = COLLECTIVE_PS) -> Times:
     """(start, end) of each (rank, row) that started, every collective and message at one price."""
-    program = lower(workload)
+    program = build_program(workload)
     costs_ps = np.full(len(program.collectives), collective_ps)
     starts_ps, ends_ps = run(program.state(durations(program), costs_ps), is_compiled=is_compiled)
     return {
@@ -80,7 +80,7 @@ def play_naively(workload: Workload) -> Times:
 
 def result_of(workload: Workload, *, collective_ps: int = COLLECTIVE_PS) -> Result:
     """A result with every collective and message at one price."""
-    program = lower(workload)
+    program = build_program(workload)
     costs_ps = np.full(len(program.collectives), collective_ps)
     starts_ps, ends_ps = run(program.state(durations(program), costs_ps))
     n = len(program)

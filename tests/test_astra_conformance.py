@@ -19,7 +19,7 @@ from chakrasim.replay.cli.main import main
 from chakrasim.traces.errors import ConfigError
 
 DOCS = Path(__file__).parent.parent / "docs/astra-sim.md"
-MOST_LISTED = 10
+MAX_LISTED = 10
 BACKENDS = {"unaware": "congestion-unaware", "aware": "congestion-aware"}
 
 
@@ -74,7 +74,7 @@ def test_it_is_met_through_the_command_line_too(shared: Path, family: str) -> No
 
 
 def test_few_runs_are_listed_and_each_is_one(shared: Path) -> None:
-    assert len(listed()) <= MOST_LISTED
+    assert len(listed()) <= MAX_LISTED
     for name in listed():
         recorded_run(shared, name)
 

@@ -37,7 +37,7 @@ def compared(workload: Workload, machine: Machine, **options: Any) -> Result:
     np.testing.assert_array_equal(result.starts_ps, every.starts_ps)
     np.testing.assert_array_equal(result.ends_ps, every.ends_ps)
     assert json_document(result) == json_document(every)
-    assert result.has_meetings == every.has_meetings
+    assert result.has_recorded_rendezvous == every.has_recorded_rendezvous
     return result
 
 
@@ -240,7 +240,7 @@ def test_a_recorded_meeting_of_one_class_is_still_one_of_several_ranks() -> None
     graphs = [rank(n, build, metadata={CLOCK: 0}) for n in range(4)]
     result = compared(Workload.from_graphs(graphs), load_machine("hgx-h100"), network="measured")
     assert len(result.classes) == 1
-    assert result.has_meetings
+    assert result.has_recorded_rendezvous
 
 
 def test_notes_count_every_rank() -> None:

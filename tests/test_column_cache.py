@@ -125,7 +125,7 @@ def test_entries_that_arent_used_make_room(folder: Path, monkeypatch: pytest.Mon
         os.utime(folder / f"entry{number}.columns", (number, number))
     column_cache.load("entry0")  # used again
     size = (folder / "entry0.columns").stat().st_size
-    monkeypatch.setattr(column_cache, "MOST_BYTES", 3 * size)
+    monkeypatch.setattr(column_cache, "MAX_BYTES", 3 * size)
     column_cache.store("entry4", columns())
     assert sorted(path.stem for path in folder.iterdir()) == ["entry0", "entry3", "entry4"]
 

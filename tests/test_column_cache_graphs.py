@@ -53,10 +53,10 @@ def a_file(*, keeps_numbers: bool = False, unknown: bool = False) -> bytes:
     return frame_records([metadata.SerializeToString(), *(node.SerializeToString() for node in nodes)])
 
 
-def read(path: Path, least_bytes: int, *, drops_unknown: bool = False) -> ExecutionGraph:
+def read(path: Path, min_bytes: int, *, drops_unknown: bool = False) -> ExecutionGraph:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "COMPILE_FROM_BYTES", least_bytes)
-        patch.setattr(io, "WITH_NUMBA_FROM_BYTES", least_bytes)
+        patch.setattr(io, "COMPILE_FROM_BYTES", min_bytes)
+        patch.setattr(io, "WITH_NUMBA_FROM_BYTES", min_bytes)
         return io.read_graph(path, drop_unknown_dependencies=drops_unknown)
 
 
@@ -204,7 +204,7 @@ def test_an_entry_that_is_larger_than_the_cache_may_be_isnt_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_bytes(a_file())
-    monkeypatch.setattr(column_cache, "MOST_BYTES", 500)
+    monkeypatch.setattr(column_cache, "MAX_BYTES", 500)
     assert len(read(path, 0)) == 3
     assert entries(path) == []
 

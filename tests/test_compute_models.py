@@ -31,13 +31,15 @@ class ByName:
 
     slow_us: int
     summary: ClassVar[str] = "by the names of nodes"
+    uses_recorded: ClassVar[bool] = False
+    device_only: ClassVar[bool] = False
 
     @classmethod
     def from_machine(cls, machine: Machine) -> ByName:
         """Read `slow_us`."""
         options = machine.options_of("by-name")
         options.keys((), ("slow_us",))
-        return cls(options.whole("slow_us", least=0, default=500))
+        return cls(options.whole("slow_us", minimum=0, default=500))
 
     def durations(self, graph: ExecutionGraph) -> ComputeCost:
         """Look the names up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,25 @@ def test_the_root_holds_the_package_itself_and_no_module_of_it() -> None:
 
 
 ORDERS: dict[str, tuple[str, ...]] = {
+    "traces": (
+        *("errors", "units", "shared", "graph", "names", "attributes", "builder", "testing", "memory"),
+        *("order", "view", "workload", "matching", "check", "writing", "reading", "io", "workload_files"),
+        *("", "edits", "astra_export", "doctor", "samples"),
+    ),
+    "converters": ("", "interface", "chakra", "text", "synthetic", "pytorch", "registry"),
+    "converters/pytorch": (
+        *("read", "host", "device", "communication", "graph", "host_traces", "convert", "", "format"),
+    ),
+    "converters/synthetic": (
+        "",
+        "limits",
+        "op_cost",
+        "graph_writer",
+        "micro",
+        "vision",
+        "dlrm",
+        "transformer",
+    ),
     "replay": (
         *("", "plugins", "machine", "engine", "transport", "collectives", "compute", "network", "symmetry"),
         *("results", "costs", "simulate", "analysis", "calibration", "astra_sim", "report", "testing", "cli"),
@@ -74,12 +94,27 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 """For a package the order of its rooms, named below it ("" is the package itself): each may import those
 before it."""
+MAX_FILES = 14
+"""Modules of a room, its `__init__` included: as many as one takes in at a glance."""
+ROOMS = sorted({str(path.parent.relative_to(ROOT)) for path in sources()})
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_no_room_is_crowded(folder: str) -> None:
+    assert len(list((ROOT / folder).glob("*.py"))) <= MAX_FILES
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_a_room_says_what_may_be_touched_and_what_it_does_not_know(folder: str) -> None:
+    text = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    assert len(re.findall(r"[.:](?:\s|$)", text)) > 1
 
 
 @pytest.mark.parametrize("package", ORDERS)
 def test_no_room_imports_one_above_it(package: str) -> None:
     def room(module: str) -> str:
-        return ".".join(module.split(".")[1:2])  # folders within a room belong to it
+        below = module.removeprefix(package.replace("/", ".")).lstrip(".")
+        return below.partition(".")[0]  # folders within a room belong to it
 
     arrows, order = imports_of(package), ORDERS[package]
     assert {room(module) for module in arrows} == set(order)
@@ -94,7 +129,7 @@ def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
 
 def imports_of(package: str) -> import_graph.Arrows:
     """Imports of a folder's modules among each other; they name the installed package."""
-    files = import_graph.modules(ROOT / package, f"chakrasim.{package}")
+    files = import_graph.modules(ROOT / package, f"chakrasim.{package.replace('/', '.')}")
     arrows = import_graph.imports(files)
     return {
         name.removeprefix("chakrasim."): {to.removeprefix("chakrasim.") for to in targets}

@@ -241,7 +241,7 @@ def test_the_timeline_is_what_adding_up_at_every_moment_gives(
     assert found.tolist() == expected
     (memory,) = memory_of_ranks(result)
     assert memory.allocated_bytes == max([0, *expected])
-    assert memory.least_bytes == min([0, *expected])
+    assert memory.min_bytes == min([0, *expected])
 
 
 def test_the_timeline_has_a_counter_for_ranks_that_state_memory() -> None:

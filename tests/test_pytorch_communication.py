@@ -12,7 +12,7 @@ from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.converters.pytorch.read.spellings import dtype_of, kind_of_operation
 from chakrasim.traces.check import check_workload
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
-from chakrasim.traces.nccl_names import kind_of_kernel
+from chakrasim.traces.names.nccl_names import kind_of_kernel
 
 WORLD = {"rank": 1, "world_size": 4, "backend": "nccl"}
 GENERIC = "ncclDevKernel_Generic(ncclDevKernelArgs)"

@@ -16,7 +16,7 @@ from chakrasim.converters.pytorch.communication.match_comm import find_communica
 from chakrasim.converters.pytorch.device.device_ops import gather_device_ops
 from chakrasim.converters.pytorch.read.kineto_reader import read_recording
 from chakrasim.traces.graph import CommKind, NodeKind
-from chakrasim.traces.nccl_names import is_communication_kernel
+from chakrasim.traces.names.nccl_names import is_communication_kernel
 
 SEND_RECV = "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)"
 RCCL = "ncclDevKernel_Generic_4(ncclDevKernelArgsStorage<4096ul>)"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chakrasim.traces.errors import ConfigError, PluginError, UnknownName
-from chakrasim.traces.registry import Entry, Registry
+from chakrasim.traces.shared.registry import Entry, Registry
 
 
 def shout(text: str) -> str:
@@ -148,7 +148,7 @@ def test_a_package_cant_take_a_registered_name(site: Path) -> None:
 
 def test_a_built_in_name_costs_no_search_of_installed_packages() -> None:
     program = (
-        "import sys; from chakrasim.traces.registry import Registry\n"
+        "import sys; from chakrasim.traces.shared.registry import Registry\n"
         "Registry('text model', {'title': 'string:capwords'}, 'chakrasim.test_texts').get('title')\n"
         "print('importlib.metadata' in sys.modules)"
     )

@@ -13,7 +13,7 @@ from replay_cases import coll, comp, durations, rank, recv, send
 
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.kernel import COLLECTIVE, EAGER, OWN_PS
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.program import build_program
 from chakrasim.replay.engine.repetition import periods
 from chakrasim.replay.engine.repetition.extrapolate import repetition_in
 from chakrasim.traces import ExecutionGraph, GraphBuilder, Workload
@@ -32,7 +32,7 @@ def skipped(
     With a collective's time of OWN_PS, its members take 5 ps after the last arrival, and those of one rank
     from their own.
     """
-    program = lower(workload)
+    program = build_program(workload)
     costs_ps = np.full(len(program.collectives), collective_ps)
     sizes = [len(graph) for graph in workload.graphs.values()]
     durations_ps, roles = durations(program, message_ps), program.roles.copy()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from replay_cases import COLLECTIVE_PS, coll, comp, durations, play, play_naively, rank, recv, send
 
 from chakrasim.replay.engine.event_loop import run
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.program import build_program
 from chakrasim.traces import GraphBuilder, NodeKind, Workload
 
 
@@ -221,7 +221,7 @@ def test_random_workloads_keep_to_the_rules(data: st.DataObject, ranks: int) -> 
             start_ps, end_ps = times[number, row]
             assert end_ps >= start_ps
             assert all(times[number, int(p)][1] <= start_ps for p in graph.parents_of(row))
-    program = lower(workload)
+    program = build_program(workload)
     for lane in range(len(program.lane_names)):
         held = sorted(times[program.locate(int(n))] for n in np.flatnonzero(program.lanes == lane))
         assert all(before[1] <= after[0] for before, after in pairwise(held))
@@ -230,7 +230,7 @@ def test_random_workloads_keep_to_the_rules(data: st.DataObject, ranks: int) -> 
 @settings(max_examples=20, deadline=None)
 @given(st.data(), st.integers(2, 4), st.integers(2, 9))
 def test_every_cost_times_k_is_every_time_times_k(data: st.DataObject, ranks: int, k: int) -> None:
-    program = lower(random_workload(data, ranks))
+    program = build_program(random_workload(data, ranks))
     costs_ps = np.full(len(program.collectives), 100)
     once = run(program.state(durations(program), costs_ps))
     scaled = run(program.state(k * durations(program), k * costs_ps))
@@ -272,7 +272,7 @@ def test_one_by_one_what_ended_first_frees_its_lane_first() -> None:
         comp(b, 5, 1, lane="x")
         comp(b, 5, lane="x")
 
-    program = lower(one(build))
+    program = build_program(one(build))
     starts_ps, _ = run(program.state(durations(program), np.zeros(0)), one_by_one=True)
     assert starts_ps[: len(program)].tolist() == [0, 0, 15, 10]
 

@@ -10,7 +10,7 @@ from replay_cases import comp, durations, rank, recv, send
 from chakrasim.replay.engine.event_loop import run
 from chakrasim.replay.engine.event_queue import Clock
 from chakrasim.replay.engine.kernel import NEVER_PS, SEND
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.program import build_program
 from chakrasim.replay.machine.machine import Dimension, Machine
 from chakrasim.replay.network.coupled import NodeNetwork
 from chakrasim.replay.network.shared_ports import SharedPorts
@@ -83,7 +83,7 @@ def test_messages_without_bytes_only_have_latency() -> None:
 
 def replay(workload: Workload, *, is_shared: bool, is_compiled: bool = False) -> list[int]:
     """Ends of all nodes; messages drain in 20 ps and land 10 ps later."""
-    program = lower(workload)
+    program = build_program(workload)
     network = None
     costs_ps = durations(program)
     if is_shared:

@@ -77,12 +77,12 @@ KEEPS_NUMBERS = MEMORY.SerializeToString()
 """Of a file whose whole-number attributes are collected while it is read."""
 
 
-def read(data: bytes, path: Path, least_bytes: int, *, drops_unknown: bool = False) -> Outcome:
+def read(data: bytes, path: Path, min_bytes: int, *, drops_unknown: bool = False) -> Outcome:
     """The graph, or the message of its error."""
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "COMPILE_FROM_BYTES", least_bytes)
-        patch.setattr(io, "WITH_NUMBA_FROM_BYTES", least_bytes)
+        patch.setattr(io, "COMPILE_FROM_BYTES", min_bytes)
+        patch.setattr(io, "WITH_NUMBA_FROM_BYTES", min_bytes)
         try:
             return io.read_graph(path, drop_unknown_dependencies=drops_unknown)
         except TraceError as error:

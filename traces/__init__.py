@@ -1,4 +1,8 @@
-"""Chakra execution graphs in memory and on disk, and the workloads they form."""
+"""Chakra execution graphs in memory and on disk, and the workloads they form.
+
+Touch it to change what a trace is, or how it is read, written, checked and edited. It knows no converter, no
+machine and no replay.
+"""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def integer_attributes(graph: ExecutionGraph) -> list[str]:
 
 
 def value_names(graph: ExecutionGraph, attribute: str) -> tuple[str, ...]:
-    """What the graph calls the values 0, 1, … of an attribute; empty where it has no names for them."""
+    """Names of the values 0, 1, … of an attribute; empty where the graph has no names for them."""
     names = (metadata_object(graph, ATTRIBUTE_NAMES) or {}).get(attribute)
     return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 

@@ -29,7 +29,7 @@ CLOCK = "clock_ps"
 
 
 class NodeKind(IntEnum):
-    """What a node does; Chakra's numbers."""
+    """Kind of a node; Chakra's numbers."""
 
     INVALID = 0
     METADATA = 1
@@ -47,7 +47,7 @@ class NodeKind(IntEnum):
 
 
 class CommKind(IntEnum):
-    """Which collective; Chakra's numbers."""
+    """Kind of a collective; Chakra's numbers."""
 
     ALL_REDUCE = 0
     REDUCE = 1
@@ -132,12 +132,12 @@ class ExecutionGraph(FieldsOnly):
     op_kind_ids: NDArray[np.int8]
     """Index in `op_kinds`."""
     op_kinds: tuple[str, ...]
-    """What a node of compute does: `matmul`, `attention` (one fused kernel), `elementwise` (bound by memory),
+    """Kind of a compute node: `matmul`, `attention` (one fused kernel), `elementwise` (bound by memory),
     or of the host `launch`, whose `ops` are the operators that it issues."""
     involved_dims: Ints
-    """Of collectives: bit d is set if dimension d of the network takes part; -1 is all."""
+    """Dimensions of a collective: bit d is set if dimension d of the network takes part; -1 is all."""
     priorities: Ints
-    """Of collectives: higher ones go first where the machine schedules by them."""
+    """Priority of a collective: higher ones go first where the machine schedules by them."""
     parent_offsets: Ints
     """[n + 1]: the parents of row i are `parents[parent_offsets[i]:parent_offsets[i + 1]]`."""
     parents: Rows
@@ -148,7 +148,7 @@ class ExecutionGraph(FieldsOnly):
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of the file as a whole."""
     defects: tuple[Defect, ...] = ()
-    """What was wrong with single records; `check_graph` reports it."""
+    """Mistakes in single records; `check_graph` reports them."""
     read_attributes: Callable[[int], dict[str, Any]] | None = field(default=None, repr=False)
     """Reads every attribute of a row, those without a column included."""
     records: Callable[[], bytes] | None = field(default=None, repr=False)

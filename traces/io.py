@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,19 +27,19 @@ from chakrasim.traces.reading.decode import (
     declared_groups,
     graph_from_messages,
 )
-from chakrasim.traces.reading.fast_decode import graph_from_bytes, graph_from_cache, keep, source_of
+from chakrasim.traces.reading.fast_decode import Source, graph_from_bytes, graph_from_cache, keep, source_of
 from chakrasim.traces.reading.records import FileBytes, Framed, NodesAt
 from chakrasim.traces.shared import jit
 from chakrasim.traces.writing.encode import encode_graph
 
 COMPILE_FROM_BYTES = 4_000_000
-"""Of all files together: below this they are read by way of protobuf's objects before numba is loaded."""
+"""Minimum size of all files for compiling: below it numba's loading takes longer than protobuf's objects."""
 WITH_NUMBA_FROM_BYTES = 100_000
-"""The same of one file where something else has loaded numba."""
+"""Minimum size of one file for compiled reading where numba is loaded already."""
 CACHE_FROM_BYTES = 100_000
 """Columns of smaller files aren't kept."""
 GZIP_RATIO = 6
-"""How much smaller graphs usually are when they are packed."""
+"""Usual compression ratio of graphs."""
 GZIP_MAGIC = b"\x1f\x8b"
 FEEDER_JSON = (
     "read from feeder JSON (workload_graph), MLCommons' form for its JSON feeder, which has no "
@@ -102,61 +102,72 @@ def read_graph(
     data = read_bytes(path)
     if not data:
         raise TraceError(f"{path}: the file is empty; expected a Chakra execution graph")
+    stated = rank if rank is not None else rank_in_name(path)
     if _JSON.match(data) or (path.name.endswith((".json", ".json.gz")) and not _looks_like(data)):
-        from chakrasim.traces.reading.json_form import messages_from_json
+        return _from_json(data, path, stated, drop_unknown_dependencies)
+    is_large = max(total_bytes, len(data)) >= COMPILE_FROM_BYTES
+    if jit.is_loaded():
+        is_large = len(data) >= WITH_NUMBA_FROM_BYTES
+    is_kept = len(data) >= CACHE_FROM_BYTES
+    digest = _nodes_digest(data) if seen is not None or is_kept or is_large else None
+    if seen is not None and digest is not None and digest in seen:
+        alike = _with_metadata_of(data, seen[digest], stated)
+        if alike is not None:
+            return alike
+    source = None
+    if digest is not None and (is_kept or is_large) and not _looks_like(data):
+        source = source_of(data, stated, digest, drops_unknown=drop_unknown_dependencies)
+    graph = None
+    if source is not None:
+        graph = graph_from_cache(source) or (graph_from_bytes(source) if is_large else None)
+    if graph is None:
+        graph = _from_records(data, path, stated, source, drop_unknown_dependencies)
+    elif drop_unknown_dependencies:
+        graph = replace(graph, records=None)
+    return _remember(graph, digest, seen)
 
-        metadata, nodes = messages_from_json(data, str(path))
-        if b'"workload_graph"' in data[:FEEDER_JSON_HEAD]:
-            metadata.attr.add(name="notes").string_list.values.append(FEEDER_JSON)
-        read_node: Callable[[int], Any] | None = None
-        seen = None
-        records: Callable[[], bytes] = Framed((metadata, *nodes))
-        digest, source = None, None
-        spans: list[tuple[int, int]] = []
-    else:
-        stated = rank if rank is not None else rank_in_name(path)
-        is_large = max(total_bytes, len(data)) >= COMPILE_FROM_BYTES
-        if jit.is_loaded():
-            is_large = len(data) >= WITH_NUMBA_FROM_BYTES
-        is_kept = len(data) >= CACHE_FROM_BYTES
-        digest = _nodes_digest(data) if seen is not None or is_kept or is_large else None
-        if seen is not None and digest is not None and digest in seen:
-            alike = _with_metadata_of(data, seen[digest], stated)
-            if alike is not None:
-                return alike
-        source = None
-        if digest is not None and (is_kept or is_large) and not _looks_like(data):
-            source = source_of(data, stated, digest, drops_unknown=drop_unknown_dependencies)
-        if source is not None:
-            fast = graph_from_cache(source) or (graph_from_bytes(source) if is_large else None)
-            if fast is not None:
-                if drop_unknown_dependencies:
-                    fast = replace(fast, records=None)
-                return _remember(fast, digest, seen)
-        metadata, nodes, spans = _parse_records(data, path)
 
-        starts, sizes = [start for start, _ in spans], [end - start for start, end in spans]
-        read_node = NodesAt(data, starts, sizes)
-        records = FileBytes(data)
+def _from_json(data: bytes, path: Path, rank: int | None, drops_unknown: bool) -> ExecutionGraph:
+    from chakrasim.traces.reading.json_form import messages_from_json
 
-    if not nodes:
-        raise TraceError(f"{path}: the file has no nodes, only metadata; a rank needs at least one")
-    if rank is None:
-        rank = rank_in_name(path)
-    if rank is None:
-        rank = next((a.int64_val for a in metadata.attr if a.name == "rank"), 0)
-    graph = graph_from_messages(
-        rank,
+    metadata, nodes = messages_from_json(data, str(path))
+    if b'"workload_graph"' in data[:FEEDER_JSON_HEAD]:
+        metadata.attr.add(name="notes").string_list.values.append(FEEDER_JSON)
+    return graph_from_messages(
+        _rank_of(metadata, nodes, path, rank),
         metadata,
         nodes,
-        read_node=read_node,
-        records=None if drop_unknown_dependencies else records,
-        drop_unknown_dependencies=drop_unknown_dependencies,
+        records=None if drops_unknown else Framed((metadata, *nodes)),
+        drop_unknown_dependencies=drops_unknown,
+    )
+
+
+def _from_records(
+    data: bytes, path: Path, rank: int | None, source: Source | None, drops_unknown: bool
+) -> ExecutionGraph:
+    """Decode by way of protobuf's objects, and keep the columns in the cache if there is a `source`."""
+    metadata, nodes, spans = _parse_records(data, path)
+    graph = graph_from_messages(
+        _rank_of(metadata, nodes, path, rank),
+        metadata,
+        nodes,
+        read_node=NodesAt(data, [start for start, _ in spans], [end - start for start, end in spans]),
+        records=None if drops_unknown else FileBytes(data),
+        drop_unknown_dependencies=drops_unknown,
     )
     if source is not None and not graph.defects:
         ids = np.fromiter((node.id for node in nodes), dtype=np.uint64, count=len(nodes))
         keep(source, graph, [spans[position] for position in np.argsort(ids, kind="stable").tolist()])
-    return _remember(graph, digest, seen)
+    return graph
+
+
+def _rank_of(metadata: Any, nodes: Sequence[Any], path: Path, rank: int | None) -> int:
+    """The stated rank, else the metadata's, else 0. Raises TraceError for a file without nodes."""
+    if not nodes:
+        raise TraceError(f"{path}: the file has no nodes, only metadata; a rank needs at least one")
+    if rank is not None:
+        return rank
+    return int(next((a.int64_val for a in metadata.attr if a.name == "rank"), 0))
 
 
 def _remember(
@@ -177,7 +188,7 @@ def _nodes_digest(data: bytes) -> bytes | None:
 
 
 def _is_same_for_all_ranks(graph: ExecutionGraph) -> bool:
-    """Whether the nodes would be decoded the same way for another rank."""
+    """True if the nodes would be decoded the same way for another rank."""
     is_message = (graph.kinds == NodeKind.SEND) | (graph.kinds == NodeKind.RECV)
     declares_groups = any(GROUPS_OBSERVED in name for name in graph.names)
     return not (is_message.any() or graph.defects or declares_groups)

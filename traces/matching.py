@@ -1,4 +1,4 @@
-"""Which collectives, and which sends and receives, of different ranks belong together.
+"""Matching of collectives, and of sends and receives, across ranks.
 
 Matching is static: the k-th collective of a group on one rank, in program order (`order.py`), meets
 the k-th of the same group on every other member; the k-th send of a (source, destination, tag, bytes)

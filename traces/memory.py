@@ -1,4 +1,4 @@
-"""How a graph states memory: what its rank holds all the time, and what nodes allocate and free.
+"""Memory stated by a graph: what its rank holds all the time, and what nodes allocate and free.
 
 Metadata `memory` is an object, part to bytes, for example
 `{"parameters": 2000000000, "gradients": 4000000000, "optimizer": 12000000000}`; in a file it is JSON text. A
@@ -25,12 +25,12 @@ FREES = "frees"
 TEMPORARY = "_temporary"
 """Ending of both attributes for what is not kept for a backward pass."""
 
-MOST_BYTES = 2**61
+MAX_BYTES = 2**61
 """More than all of a rank's nodes can allocate."""
 
 
 def held_bytes(graph: ExecutionGraph) -> dict[str, int] | None:
-    """What the rank holds throughout, bytes by part; None where the graph states no memory.
+    """Memory that the rank holds throughout, bytes by part; None where the graph states none.
 
     Raises TraceError for a part that isn't whole bytes.
     """
@@ -38,7 +38,7 @@ def held_bytes(graph: ExecutionGraph) -> dict[str, int] | None:
     if stated is None:
         return None
     for part, size in stated.items():
-        if type(size) is not int or not 0 <= size < MOST_BYTES:
+        if type(size) is not int or not 0 <= size < MAX_BYTES:
             raise TraceError(
                 f"rank {graph.rank}: metadata {MEMORY!r} says {part!r} is {size!r}; expected bytes, a "
                 "whole number from 0 on"
@@ -63,10 +63,8 @@ def allocations(graph: ExecutionGraph, *, kept_only: bool = False) -> tuple[Ints
                 f"rank {graph.rank} node {graph.ids[row]}: ({graph.name(row)!r}) {name} {column[row]} bytes; "
                 "expected 0 or more"
             )
-        if float(column.sum(dtype=np.float64)) >= MOST_BYTES:
-            raise TraceError(
-                f"rank {graph.rank}: its nodes have {name!r} of over {MOST_BYTES} bytes together"
-            )
+        if float(column.sum(dtype=np.float64)) >= MAX_BYTES:
+            raise TraceError(f"rank {graph.rank}: its nodes have {name!r} of over {MAX_BYTES} bytes together")
     if kept_only:
         return columns[0], columns[1]
     return columns[0] + columns[2], columns[1] + columns[3]

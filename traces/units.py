@@ -43,7 +43,7 @@ def whole_ps(
 
 
 def whole_ps_of(time: float, name: Callable[[], str], unit_ps: int = 1) -> int:
-    """As `whole_ps`, of one time."""
+    """Convert one time like `whole_ps`."""
     if time <= MAX_TIME_PS / unit_ps:
         return int(time) * unit_ps
     return int(whole_ps(np.array([time]), lambda _: name(), unit_ps)[0])

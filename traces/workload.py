@@ -33,7 +33,7 @@ class Others:
     """Symmetric ranks that are represented by others and have no graph of their own."""
 
     are_alike: Callable[[Sequence[int]], bool]
-    """Whether that is exact on a machine with blocks of so many ranks (hosts, racks of hosts): whether groups
+    """True if that is exact on a machine with blocks of so many ranks (hosts, racks of hosts): whether groups
     and messages lie on blocks in the same way for all ranks of a kind."""
     everyone: Callable[[], Workload]
     """Makes the workload with all ranks' graphs."""
@@ -54,15 +54,15 @@ class Workload(FieldsOnly):
     """Group 0 is the world."""
     world_size: int
     sources: Mapping[int, str] = field(default_factory=dict)
-    """Where each rank came from, for messages."""
+    """Origin of each rank, for error messages."""
     is_partial: bool = False
     notes: tuple[str, ...] = ()
-    """What was assumed or not understood on the way here, for people."""
+    """Assumptions, and what was not understood on the way here, for people."""
     stands_for: Mapping[int, int] = field(default_factory=dict)
-    """Where only one of each kind of rank has a graph: how many do what it does, itself included. Groups hold
-    all of their ranks; those without a graph come when the one comes that stands for them."""
+    """Number of ranks that a rank stands for, itself included, where one of each kind has a graph. Groups
+    hold all of their ranks; those without a graph come when the one comes that stands for them."""
     others: Others | None = None
-    """What `stands_for` counts, where it can still be made."""
+    """The ranks that `stands_for` counts, where they can still be made."""
     group_tables: Mapping[int, Rows] = field(default_factory=dict)
     """For each rank int32: index in `groups` for each of the graph's group names; -1 is unknown."""
 
@@ -125,7 +125,7 @@ class Workload(FieldsOnly):
         )
 
     def stands_for_all_on(self, blocks: Sequence[int] | None) -> bool:
-        """Whether ranks without a graph are exactly like the others on a machine with blocks of these sizes,
+        """True if ranks without a graph are exactly like the others on a machine with blocks of these sizes,
         or can't be made. None asks for all ranks."""
         return self.others is None or (blocks is not None and self.others.are_alike(blocks))
 

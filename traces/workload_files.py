@@ -116,7 +116,7 @@ def read_workload(
     partial: bool = False,
     drop_unknown_dependencies: bool = False,
 ) -> Workload:
-    """As `load_workload`, without the check of nodes and collectives: for looking at broken traces."""
+    """Load like `load_workload`, without the check of nodes and collectives: for looking at broken traces."""
     path = Path(path)
     if groups_file is not None:
         groups = read_groups(groups_file)
@@ -152,7 +152,7 @@ def read_workload(
 
 
 def _stands_for(graphs: Mapping[int, ExecutionGraph]) -> dict[int, int]:
-    """As the graphs say; nothing unless all of the world's ranks are accounted for."""
+    """Counts that the graphs state; none unless all of the world's ranks are accounted for."""
     counts = {rank: int(graph.metadata.get(STANDS_FOR, 0) or 0) for rank, graph in graphs.items()}
     sizes = {int(graph.metadata.get("world_size", 0) or 0) for graph in graphs.values()}
     return counts if min(counts.values()) > 0 and sizes == {sum(counts.values())} else {}

@@ -1,4 +1,8 @@
-"""PyTorch profiler traces (Kineto JSON) to a workload."""
+"""PyTorch profiler traces (Kineto JSON) to a workload.
+
+Rooms stand in order, each knows those before it: read, host, device, communication, host_traces, graph.
+`convert.py` leads through them, `format.py` tells the registry. None knows a machine or a replay.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Text workloads of ASTRA-sim 1.0 (a list of layers and a kind of parallelism) to a workload."""
+"""Text workloads of ASTRA-sim 1.0 (a list of layers and a kind of parallelism) to a workload.
+
+Touch it for another kind of parallelism. It knows no other format and no machine.
+"""
 
 from __future__ import annotations
 

@@ -123,14 +123,14 @@ def read_text(path: str | os.PathLike[str]) -> TextWorkload:
     checkpoints: tuple[int, ...] = ()
     initiates: tuple[int, ...] = ()
     if kind in DLRM_KINDS:
-        bottom = tokens.whole("the index of the last layer of the bottom MLP", least=-1)
+        bottom = tokens.whole("the index of the last layer of the bottom MLP", minimum=-1)
     if kind in (TRANSFORMER, RECOMPUTING_TRANSFORMER):
         tokens.take("the label of the model-parallel group")
-        group = tokens.whole("the size of the model-parallel group", least=1)
+        group = tokens.whole("the size of the model-parallel group", minimum=1)
     if kind == RECOMPUTING_TRANSFORMER:
         checkpoints = tokens.indexes("checkpoints")
         initiates = tokens.indexes("checkpoint_initiates")
-    count = tokens.whole("the number of layers", least=1)
+    count = tokens.whole("the number of layers", minimum=1)
     for what, indexes in (
         ("the last layer of the bottom MLP", (bottom,) if bottom is not None else ()),
         ("checkpoints", checkpoints),
@@ -234,11 +234,11 @@ class _Tokens:
             self.fail(f"has {word!r} as {what}; expected a whole number")
             raise AssertionError from None
 
-    def whole(self, what: str, least: int = 0) -> int:
-        """A whole number of `least` up to `MAX_NS`."""
+    def whole(self, what: str, minimum: int = 0) -> int:
+        """A whole number of `minimum` up to `MAX_NS`."""
         value = self.integer(what)
-        if not least <= value <= MAX_NS:
-            self.fail(f"has {value} as {what}; expected {least} to {MAX_NS:,}")
+        if not minimum <= value <= MAX_NS:
+            self.fail(f"has {value} as {what}; expected {minimum} to {MAX_NS:,}")
         return value
 
     def indexes(self, label: str) -> tuple[int, ...]:

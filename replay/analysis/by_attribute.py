@@ -22,7 +22,7 @@ QUANTITIES = ("nodes", "compute_ps", "communication_ps", "operations", "bytes", 
 
 @dataclass(frozen=True)
 class Share:
-    """What nodes of one value do on a rank, as the mean and the maximum over the ranks that have some.
+    """Time of nodes with one value on a rank, as the mean and the maximum over the ranks that have some.
 
     A mean counts a rank as often as there are ranks that it stands for.
     """
@@ -30,7 +30,7 @@ class Share:
     value: int | None
     """None: nodes that lack the attribute."""
     name: str
-    """What the graphs call the value, else its number."""
+    """Name of the value in the graphs, else its number."""
     ranks: int
     """Ranks with such nodes, those that they stand for included."""
     mean: dict[str, float]
@@ -74,7 +74,7 @@ def shares(result: Result, attribute: str) -> list[Share]:
 
 
 def unknown_attribute(workload: Workload, attribute: str) -> ConfigError:
-    """What to say where no node has the attribute."""
+    """Error for an attribute that no node has."""
     known = {name for graph in workload.graphs.values() for name in integer_attributes(graph)}
     if not known:
         return ConfigError(

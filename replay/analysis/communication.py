@@ -29,7 +29,7 @@ class CollectiveTimes:
     group_size: int
     count: int
     size_bytes: int
-    """Of all of them together; for each, what one rank puts in."""
+    """Sum over all of them of the bytes that one rank contributes."""
     time_ps: int
     """Sum of the times from the last arrival to the end."""
     waiting_ps: int

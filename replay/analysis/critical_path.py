@@ -1,4 +1,4 @@
-"""What the step time is made of: the chain of nodes from the start to the last end in which each began
+"""Critical path of the step: the chain of nodes from the start to the last end in which each began
 when the one before it ended.
 
 It is walked backwards from the node that ends last. A node began when its last parent ended or when its
@@ -38,7 +38,7 @@ class Step:
     start_ps: int
     end_ps: int
     after: str
-    """What it waited for last: "start" (of the replay), "parent" or "lane"."""
+    """Last thing that it waited for: "start" (of the replay), "parent" or "lane"."""
 
 
 def critical_path(result: Result) -> tuple[Step, ...]:
@@ -72,7 +72,7 @@ class Part:
 
 
 def parts(steps: tuple[Step, ...]) -> list[Part]:
-    """What the critical path is made of, the longest first. Their times add up to the step time."""
+    """Parts of the critical path, the longest first. Their times add up to the step time."""
     added: dict[tuple[str, str], list[int]] = {}
     for step in steps:
         added.setdefault((step.kind, step.name), []).append(step.end_ps - step.start_ps)
@@ -86,8 +86,8 @@ class _Walk:
     def __init__(self, result: Result) -> None:
         self.result = result
         self.member_offsets, self.members = result.program.members()
-        self.both_wait = result.has_meetings
-        """Whether senders wait for receivers, as those do for them."""
+        self.both_wait = result.has_recorded_rendezvous
+        """True if senders wait for receivers, as those do for them."""
         self.by_end: dict[int, tuple[Ints, Ints]] = {}
         self.passed: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""Which communication a rank's compute doesn't hide."""
+"""Exposed communication: what a rank's compute doesn't hide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exposed:
-    """What one kind of communication over one group adds to a rank's step."""
+    """Exposed time of one kind of communication over one group."""
 
     kind: str
     """`CommKind.label`, "send", "receive", or "not understood"."""
@@ -51,7 +51,7 @@ def exposed_by_kind(result: Result, rank: int) -> list[Exposed]:
 
 
 def exposed_waiting_ps(result: Result, rank: int) -> int:
-    """How long a rank waits for others, see `Result.waits_ps`, while no compute runs."""
+    """Time that a rank waits for others, see `Result.waits_ps`, while no compute runs."""
     rows = result.rows(rank)
     starts_ps, ends_ps, waits_ps = result.starts_ps[rows], result.ends_ps[rows], result.waits_ps[rows]
     is_compute = compute_and_host(result.workload.graphs[rank])[0] & (ends_ps >= 0)

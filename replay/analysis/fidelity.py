@@ -33,11 +33,11 @@ class Compared:
     recorded_ps: int
     replayed_ps: int
     count: int = 1
-    """How many stretches of this name were added up."""
+    """Number of stretches of this name that were added up."""
 
     @property
     def error_percent(self) -> float:
-        """How much longer the replay took, in per cent of what was recorded."""
+        """Error of the replayed time, in per cent of the recorded one."""
         difference_ps = self.replayed_ps - self.recorded_ps
         return 100 * difference_ps / self.recorded_ps if self.recorded_ps else 0.0
 
@@ -52,7 +52,7 @@ class Misplaced:
     recorded_ps: int
     """Its start after the rank's first one."""
     error_ps: int
-    """How much later the replay started it."""
+    """Replayed start minus recorded start."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Fidelity:
     span: Compared
     """From the first start to the last end of the rank."""
     median_ps: int
-    """Of the errors of all starts, without their sign."""
+    """Median absolute error of all starts."""
     p95_ps: int
     """Nineteen of twenty starts are no further off."""
     streams: tuple[Compared, ...]
@@ -77,7 +77,7 @@ class Fidelity:
 
 
 def has_recording(workload: Workload) -> bool:
-    """Whether every rank has nodes with a recorded start and duration, and none was edited."""
+    """True if every rank has nodes with a recorded start and duration, and none was edited."""
     graphs = workload.graphs.values()
     return all(bool(is_recorded(graph).any()) and not graph.metadata.get(EDITED) for graph in graphs)
 
@@ -106,12 +106,12 @@ def compare(result: Result) -> tuple[Fidelity, ...]:
 
 
 def is_doubtful(found: tuple[Fidelity, ...]) -> bool:
-    """Whether some rank's span is too far off for what-ifs."""
+    """True if some rank's span is too far off for what-ifs."""
     return any(abs(rank.span.error_percent) > DOUBTFUL_PERCENT for rank in found)
 
 
 def doubt(found: tuple[Fidelity, ...]) -> str:
-    """What to say of a what-if on a trace whose replay `is_doubtful`."""
+    """Warning about a what-if on a trace whose replay `is_doubtful`."""
     worst = max(found, key=lambda rank: abs(rank.span.error_percent))
     return (
         f"the replay of the unchanged trace is {worst.span.error_percent:+.1f} % off on rank {worst.rank}: "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankMemory:
-    """What a rank needs. Of one that didn't finish, as far as it came."""
+    """Memory that a rank needs; up to its last end if it didn't finish."""
 
     rank: int
     held: Mapping[str, int]
@@ -34,8 +34,8 @@ class RankMemory:
     allocated_bytes: int
     """The same with what is temporary: activations computed again, parameters gathered from other ranks."""
     peak_ps: int | None
-    """When that is first reached; None where nodes allocate nothing."""
-    least_bytes: int
+    """Time at which the peak is first reached; None where nodes allocate nothing."""
+    min_bytes: int
     """The least of it at any time: below 0, nodes free what none has allocated before."""
 
     @property
@@ -57,7 +57,7 @@ def memory_of_ranks(result: Result) -> tuple[RankMemory, ...]:
 
 
 def rank_memory(result: Result, rank: int) -> RankMemory | None:
-    """What a rank needs; None where its graph states no memory. O(n log n).
+    """Memory that a rank needs; None where its graph states no memory. O(n log n).
 
     Raises TraceError for sizes that can't be.
     """
@@ -73,7 +73,7 @@ def rank_memory(result: Result, rank: int) -> RankMemory | None:
         activation_bytes=int(kept_bytes.max(initial=0)),
         allocated_bytes=most,
         peak_ps=int(times_ps[np.argmax(allocated_bytes)]) if most else None,
-        least_bytes=int(allocated_bytes.min(initial=0)),
+        min_bytes=int(allocated_bytes.min(initial=0)),
     )
 
 
@@ -126,11 +126,11 @@ def memory_notes(result: Result) -> list[str]:
                 f"{format_bytes(capacity)} and lacks {format_bytes(worst.peak_bytes - capacity)}; the times "
                 "are those of a machine that has enough"
             )
-    overdrawn = [memory for memory in memory_of_ranks(result) if memory.least_bytes < 0]
+    overdrawn = [memory for memory in memory_of_ranks(result) if memory.min_bytes < 0]
     if overdrawn:
-        worst = min(overdrawn, key=lambda memory: memory.least_bytes)
+        worst = min(overdrawn, key=lambda memory: memory.min_bytes)
         notes.append(
             f"on {len(overdrawn):,} ranks nodes free memory that none has allocated before, up to "
-            f"{format_bytes(-worst.least_bytes)} on rank {worst.rank}: what is listed of it is too low"
+            f"{format_bytes(-worst.min_bytes)} on rank {worst.rank}: what is listed of it is too low"
         )
     return notes

@@ -1,4 +1,4 @@
-"""Who keeps the others waiting: the last member to arrive at each collective, and what made it late.
+"""Stragglers: the last member to arrive at each collective, and what made it late.
 
 A member's stretch before a collective runs from its arrival at the group's collective before (or the start)
 to its arrival at this one. What it did there is the time of its nodes that began there, up to the arrival,
@@ -51,7 +51,7 @@ class Straggler:
     waiting_ps: int
     """Sum of what it waited at all collectives."""
     nodes: tuple[Excess, ...]
-    """What made it late, the most first, at most `MAX_NODES`."""
+    """Nodes that made it late, the largest excess first, at most `MAX_NODES`."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,17 @@ class Meeting:
     group: str
     kind: str
     ordinal: int
-    """Which collective of its group, from 0."""
+    """Ordinal of the collective in its group, from 0."""
     last_rank: int
     arrival_ps: int
-    """When that rank arrived."""
+    """Arrival time of that rank."""
     waits_ps: Mapping[int, int]
     """By rank of the group that has a trace."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stragglers:
-    """What `find_stragglers` found."""
+    """Stragglers by rank and by collective."""
 
     ranks: tuple[Straggler, ...]
     """Every rank that is in a collective with others, in order of rank."""
@@ -80,7 +80,7 @@ class Stragglers:
 
 
 def find_stragglers(result: Result) -> Stragglers:
-    """Who waited for whom at every collective that all its members reached.
+    """Find who waited for whom at every collective that all its members reached.
 
     Nothing is found where nobody waits, as with `--network recorded`. O(n log n) in the nodes of all ranks
     for each process group that a rank has collectives of.

@@ -1,4 +1,4 @@
-"""What a step gets done, where graphs say what it is for: tokens a second, and model FLOPs utilisation.
+"""Throughput of a step whose graphs state their purpose: tokens a second, model FLOPs utilisation.
 
 Utilisation is operations that the model needs, whatever is computed again, over what all ranks' peaks allow
 in the time of the step (Chowdhery et al., PaLM, 2022, appendix B). Attention counts all pairs of tokens
@@ -24,14 +24,14 @@ its matrix products."""
 
 @dataclass(frozen=True)
 class Throughput:
-    """Of all ranks together."""
+    """Throughput of all ranks together."""
 
     tokens_per_s: float
     ranks: int
     model_flops: float
     """Operations a second and rank that the model needs."""
     peak_flops: float | None
-    """Of an accelerator of the machine in the step's data type; None if it states none."""
+    """Peak of one accelerator in the step's data type; None if the machine states none."""
 
     @property
     def utilisation(self) -> float | None:

@@ -17,8 +17,8 @@ from chakrasim.replay.astra_sim.network import read_network
 from chakrasim.replay.astra_sim.system import SystemFile
 from chakrasim.replay.astra_sim.words import loaded
 from chakrasim.replay.machine.files.fields import (
-    MOST,
-    MOST_PS,
+    MAX_PS,
+    MAX_VALUE,
     Block,
     finite,
     is_whole,
@@ -26,8 +26,8 @@ from chakrasim.replay.machine.files.fields import (
 )
 from chakrasim.replay.machine.machine import Machine, RemoteMemory
 from chakrasim.traces.errors import ConfigError
+from chakrasim.traces.shared.yaml_files import shown
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.yaml_files import shown
 
 SHARING = {
     "PER_NPU_MEMORY_EXPANSION": "per-rank",
@@ -144,8 +144,8 @@ def _remote_memory(path: Path, world_size: int, notes: list[str]) -> RemoteMemor
     if memory_type == NO_REMOTE_MEMORY:
         return None
     latency_ns, bytes_per_ns = (
-        file.number("remote-mem-latency", 0, MOST_PS / PS_PER_NS),
-        file.number("remote-mem-bw", 0, MOST / 1e9),
+        file.number("remote-mem-latency", 0, MAX_PS / PS_PER_NS),
+        file.number("remote-mem-bw", 0, MAX_VALUE / 1e9),
     )
     for key, number in (("remote-mem-latency", latency_ns), ("remote-mem-bw", bytes_per_ns)):
         if not number.is_integer():

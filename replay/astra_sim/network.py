@@ -11,8 +11,8 @@ from chakrasim.replay.astra_sim.words import GIB, TOPOLOGIES, loaded
 from chakrasim.replay.machine.files.fields import Block, is_whole
 from chakrasim.replay.machine.machine import Dimension
 from chakrasim.traces.errors import nearest
+from chakrasim.traces.shared.yaml_files import read_yaml, shown
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.yaml_files import read_yaml, shown
 
 KEYS = ("topology", "npus_count", "bandwidth", "latency")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chakrasim.replay.machine.files.fields import (
-    MOST_BUS_NS,
-    MOST_PS,
+    MAX_BUS_NS,
+    MAX_PS,
     Block,
     found_near,
     is_whole,
@@ -19,8 +19,8 @@ from chakrasim.replay.machine.rules import ASTRA_SIM_2
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError, nearest
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.shared.yaml_files import read_yaml, shown
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.yaml_files import read_yaml, shown
 
 ALGORITHMS = {
     "ring": "ring",
@@ -128,18 +128,18 @@ class SystemFile:
         if not self.file.has("endpoint-delay"):
             return ENDPOINT_NS
         delay_ns = int(int(self.file.number("endpoint-delay")) * injection_scale)
-        if delay_ns * PS_PER_NS > MOST_PS:
+        if delay_ns * PS_PER_NS > MAX_PS:
             self.file.expected(
-                "endpoint-delay", f"at most {MOST_PS // PS_PER_NS:,} ns, injection scale included"
+                "endpoint-delay", f"at most {MAX_PS // PS_PER_NS:,} ns, injection scale included"
             )
         return delay_ns
 
     def _bus(self) -> Bus | None:
         file = self.file
         bus = Bus(
-            latency_ns=float(int(file.number("L", 0, MOST_BUS_NS))),
-            overhead_ns=float(int(file.number("o", 0, MOST_BUS_NS))),
-            gap_ns=float(int(file.number("g", 0, MOST_BUS_NS))),
+            latency_ns=float(int(file.number("L", 0, MAX_BUS_NS))),
+            overhead_ns=float(int(file.number("o", 0, MAX_BUS_NS))),
+            gap_ns=float(int(file.number("g", 0, MAX_BUS_NS))),
             ns_per_byte=self._single_precision("G"),
             reduction_ns_per_100_bytes=file.whole("local-reduction-delay", 0, default=1),
         )
@@ -152,7 +152,7 @@ class SystemFile:
 
     def _single_precision(self, key: str) -> float:
         """A number as ASTRA-sim keeps it, in 32 bits."""
-        (value,) = struct.unpack("f", struct.pack("f", self.file.number(key, 0, MOST_BUS_NS)))
+        (value,) = struct.unpack("f", struct.pack("f", self.file.number(key, 0, MAX_BUS_NS)))
         return float(value)
 
     def algorithms(self) -> dict[CommKind, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import orjson
 
 from chakrasim.replay.astra_sim.words import GIB, TOPOLOGIES, unknown_word
-from chakrasim.replay.machine.files.fields import MOST, MOST_PS, Block, finite, is_whole
+from chakrasim.replay.machine.files.fields import MAX_PS, MAX_VALUE, Block, finite, is_whole
 from chakrasim.replay.machine.machine import Dimension
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import PS_PER_NS
@@ -56,19 +56,19 @@ class Version1Network:
             self.fail(f"{key} of dimension {index} is {value!r}; expected a whole number of 1 or more")
         return int(value)
 
-    def number(self, key: str, index: int, most: float = MOST / GIB) -> float:
-        """A number from 0 to `most`; 0 where an optional key is absent."""
+    def number(self, key: str, index: int, maximum: float = MAX_VALUE / GIB) -> float:
+        """A number from 0 to `maximum`; 0 where an optional key is absent."""
         value = self.content[key][index] if key in self.content else 0
         number = finite(value)
         if number is None or number < 0:
             self.fail(f"{key} of dimension {index} is {value!r}; expected a number of 0 or more")
-        if number > most:
-            self.fail(f"{key} of dimension {index} is {value!r}; expected a number of at most {most:g}")
+        if number > maximum:
+            self.fail(f"{key} of dimension {index} is {value!r}; expected a number of at most {maximum:g}")
         return number
 
     def time_ns(self, key: str, index: int) -> float:
         """A time in ns, of at most 1,000 s."""
-        return self.number(key, index, MOST_PS / PS_PER_NS)
+        return self.number(key, index, MAX_PS / PS_PER_NS)
 
     def dimension(self, index: int) -> Dimension:
         """One dimension, before any split."""

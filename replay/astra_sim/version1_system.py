@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from chakrasim.replay.astra_sim.words import unknown_word
-from chakrasim.replay.machine.files.fields import MOST_BUS_NS, MOST_PS, MOST_WHOLE, Block
+from chakrasim.replay.machine.files.fields import MAX_BUS_NS, MAX_PS, MAX_WHOLE, Block
 from chakrasim.replay.machine.rules import ASTRA_SIM_1
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.shared.yaml_files import shown
 from chakrasim.traces.units import PS_PER_NS
-from chakrasim.traces.yaml_files import shown
 
 MAX_DIGITS = 20
 """Decimal digits that are worth reading: int64 has 19."""
@@ -90,14 +90,14 @@ class Version1System:
     def fail(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.path}: {message}")
 
-    def whole(self, key: str, least: int, default: int | None = None, most: int = MOST_WHOLE) -> int:
+    def whole(self, key: str, minimum: int, default: int | None = None, maximum: int = MAX_WHOLE) -> int:
         """A whole number; the default where the key is absent."""
         text = self.values.get(key, str(default))
         value = int(text) if text.isdecimal() and len(text) < MAX_DIGITS else -1
-        if value < least:
-            self.fail(f"{key} is {shown(text)}; expected a whole number of {least} or more")
-        if value > most:
-            self.fail(f"{key} is {shown(text)}; expected at most {most:,}")
+        if value < minimum:
+            self.fail(f"{key} is {shown(text)}; expected a whole number of {minimum} or more")
+        if value > maximum:
+            self.fail(f"{key} is {shown(text)}; expected at most {maximum:,}")
         return value
 
     def bus_ns(self, key: str) -> float:
@@ -109,8 +109,8 @@ class Version1System:
             value = -1.0
         if not 0 <= value < math.inf:
             self.fail(f"{key} is {shown(text)}; expected a number of 0 or more")
-        if value > MOST_BUS_NS:
-            self.fail(f"{key} is {shown(text)}; expected at most {MOST_BUS_NS:,.0f}")
+        if value > MAX_BUS_NS:
+            self.fail(f"{key} is {shown(text)}; expected at most {MAX_BUS_NS:,.0f}")
         return value
 
     def choice(self, key: str, choices: Mapping[str, str | None], default: str | None = None) -> str:
@@ -175,9 +175,9 @@ class Version1System:
         )
 
     def _endpoint_ps(self, injection_scale: float) -> int:
-        scaled_ns = self.whole("endpoint-delay", 0, most=MOST_PS // PS_PER_NS) * injection_scale
-        if scaled_ns * PS_PER_NS > MOST_PS:
-            self.fail(f"endpoint-delay is {scaled_ns:g} ns; expected at most {MOST_PS // PS_PER_NS:,}")
+        scaled_ns = self.whole("endpoint-delay", 0, maximum=MAX_PS // PS_PER_NS) * injection_scale
+        if scaled_ns * PS_PER_NS > MAX_PS:
+            self.fail(f"endpoint-delay is {scaled_ns:g} ns; expected at most {MAX_PS // PS_PER_NS:,}")
         return int(scaled_ns) * PS_PER_NS
 
     def bus(self) -> Bus | None:

@@ -39,10 +39,10 @@ LARGE_BYTES = 1_000_000
 """From here on errors count in full."""
 WEIGHT_BELOW = 0.35
 MAX_ERROR_BELOW = 1.0
-"""In logarithms: a slip of NCCL's own choice at a small size is not to be followed."""
+"""Cap on a size's error, in logarithms: a slip of NCCL's own choice at a small size is not to be followed."""
 PULL = 0.06
 """Towards the start: a parameter off by a factor of e counts as much as a size off by 6 %."""
-STARTS, SPREAD, MOST_STEPS = 8, 0.35, 200
+STARTS, SPREAD, MAX_STEPS = 8, 0.35, 200
 FIGURES = 4
 """Significant figures of what is fitted; more would only look exact."""
 
@@ -132,7 +132,7 @@ def compare(machine: Machine, table: Table) -> Residual:
 
 
 def common(machine: Machine) -> Calibration:
-    """Where a fit starts for a machine of which nothing is known.
+    """Initial values of a fit for a machine of which nothing is known.
 
     Latencies of hops are those of NCCL's tuning model (`src/graph/tuning.cc`, rings over NVLink and over the
     network); the rest is of the order of what GPUs of 2020 to 2024 reach.
@@ -155,7 +155,7 @@ def _times(*each_us: float) -> dict[str, int]:
 
 
 def parameters(calibration: Calibration, dimensions: Sequence[str]) -> dict[str, float]:
-    """What a fit can move, by name, each in the unit of the machine file and above 0."""
+    """Parameters that a fit can move, by name, each in the unit of the machine file and above 0."""
     found = {
         "tree_efficiency": calibration.tree_efficiency,
         "ring_ends": calibration.ring_ends,
@@ -271,7 +271,7 @@ class _Placed:
 
 
 def _told(errors: Callable[[Floats], Floats], begin: Floats) -> NDArray[np.bool_]:
-    """Which parameters change any error, at some of the starts."""
+    """Mask of parameters that change any error, at some of the starts."""
     random = np.random.default_rng(0)
     told = np.zeros(len(begin), dtype=np.bool_)
     for _ in range(STARTS):
@@ -305,7 +305,7 @@ def _descend(function: Callable[[Floats], Floats], x: Floats) -> tuple[Floats, f
     """Gauss-Newton with Levenberg's damping, and the sum of squares where it ends."""
     here = function(x)
     sum_, damping = float(here @ here), 1e-2
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         slopes = _slopes(function, x, here)
         gradient, square = slopes.T @ here, slopes.T @ slopes
         gain = 0.0

@@ -37,7 +37,7 @@ TESTS = {
 }
 """Programs of nccl-tests, `<name>_perf`; a name that is part of another comes after it."""
 COLUMNS = ("kind", "ranks", "ranks_per_node", "size_bytes", "time_us")
-MOST_US = 1e12
+MAX_US = 1e12
 
 _PREFIX = re.compile(r"^(\[\d+,\d+\]<std(?:out|err)>:\s?|\s*\d+:\s)")
 _RANK = re.compile(r"#\s*Rank\s+(\d+)\s+(?:Group\s+(\d+)\s+)?Pid\s+\d+\s+on\s+(\S+)\s+device\b")
@@ -53,7 +53,7 @@ class Table:
     """One of `KINDS`, or `SEND_RECEIVE`."""
     ranks_by_host: tuple[int, ...]
     sizes_bytes: tuple[int, ...]
-    """As nccl-tests counts: what a rank gives, but for an all-gather or gather what all give together."""
+    """Bytes as nccl-tests counts them: those of one rank, of all together in an all-gather or gather."""
     times_us: tuple[float, ...]
 
     @property
@@ -148,7 +148,7 @@ def _tables(path: Path, rows: Iterator[tuple[int | str, Mapping[str, Any]]]) -> 
             if not is_whole(row[key], least):
                 _fail(path, line, f"{key} is {row[key]!r}; expected a whole number of {least} or more")
         time_us = finite(row["time_us"])
-        if time_us is None or not 0 < time_us <= MOST_US:
+        if time_us is None or not 0 < time_us <= MAX_US:
             _fail(path, line, f"time_us is {row['time_us']!r}; expected microseconds above 0")
         if row["ranks"] > 2**20:
             _fail(path, line, f"ranks is {row['ranks']}; expected at most {2**20:,}")
@@ -168,7 +168,7 @@ def _tables(path: Path, rows: Iterator[tuple[int | str, Mapping[str, Any]]]) -> 
 
 @dataclass
 class _Run:
-    """What has been read of one run of nccl-tests."""
+    """Partly read run of nccl-tests."""
 
     program: str = ""
     hosts: dict[int, str] = field(default_factory=dict)
@@ -254,7 +254,7 @@ def _measured(path: Path, line: int, name: str, cell: str) -> float:
         value = finite(float(cell))
     except ValueError:
         value = None
-    if value is None or not 0 <= value <= MOST_US:
+    if value is None or not 0 <= value <= MAX_US:
         _fail(path, line, f"{name} is {cell!r}; expected a number of 0 or more")
     return value
 

@@ -16,7 +16,7 @@ from chakrasim.replay.plugins import COMPUTE
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.errors import PluginError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.patterns import matches
+from chakrasim.traces.names.patterns import matches
 
 if TYPE_CHECKING:
     from chakrasim.replay.machine.machine import Machine
@@ -77,6 +77,7 @@ class NodeDurations:
     """Durations of all nodes of a workload. Ranks that share their columns share one `Durations`."""
 
     workload: Workload
+    model: ComputeModel
     scales: Scales
     by_rank: Mapping[int, Durations]
 
@@ -90,7 +91,7 @@ class NodeDurations:
             if key not in known:
                 known[key] = _durations(graph, model, scales)
             found[rank] = known[key]
-        return cls(workload, scales, found)
+        return cls(workload, model, scales, found)
 
     def notes(self) -> Counter[str]:
         """Assumptions of the model over all ranks, each with the number of nodes that it touched."""

@@ -1,4 +1,4 @@
-"""What a compute model is: the class that a new one is written as."""
+"""Interface of a compute model: the class that a new one is written as."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ComputeCost:
 
 
 class ComputeModel(Protocol):
-    """How long compute and memory nodes take.
+    """Model of the durations of compute and memory nodes.
 
     Ranks are compared after their nodes have durations, so a model may look at anything of a graph: names and
     attributes without a column included. `chakrasim.replay.testing.compute` holds tests to inherit.
@@ -30,6 +30,10 @@ class ComputeModel(Protocol):
 
     summary: ClassVar[str]
     """The model in a few words, for headings and lists."""
+    uses_recorded: ClassVar[bool]
+    """True if compute nodes of the device take their recorded duration."""
+    device_only: ClassVar[bool]
+    """True if compute nodes of the host are left as recorded: a trace without a device is then told so."""
 
     @classmethod
     def from_machine(cls, machine: Machine) -> ComputeModel:

@@ -26,6 +26,8 @@ class Measured:
 
     machine: Machine
     summary: ClassVar[str] = "as long as recorded"
+    uses_recorded: ClassVar[bool] = True
+    device_only: ClassVar[bool] = False
 
     @classmethod
     def from_machine(cls, machine: Machine) -> Measured:

@@ -34,7 +34,7 @@ from chakrasim.replay.compute.measured import Measured
 from chakrasim.replay.machine.efficiency import Efficiency
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, ELEMENTWISE, KERNELS, LAUNCH, MATMUL
 from chakrasim.traces.units import PS_PER_S, whole_ps
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Roofline:
     machine: Machine
     accelerator: Accelerator
     summary: ClassVar[str] = "from operations and bytes"
+    uses_recorded: ClassVar[bool] = False
+    device_only: ClassVar[bool] = True
 
     @classmethod
     def from_machine(cls, machine: Machine) -> Roofline:

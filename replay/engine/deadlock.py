@@ -23,9 +23,9 @@ class Blocked:
     node_id: int
     name: str
     kind: str
-    """What the node is: "collective", "receive", "compute", ..."""
+    """Kind of the node: "collective", "receive", "compute", ..."""
     because: str
-    """What it waits for, as a phrase."""
+    """Reason for waiting, as a phrase."""
     group: str | None = None
     """A collective's process group."""
     missing_ranks: tuple[int, ...] = ()
@@ -60,7 +60,7 @@ class Deadlock:
 
     @property
     def is_circle(self) -> bool:
-        """Whether the chain comes back to a node that it has passed."""
+        """True if the chain comes back to a node that it has passed."""
         return len(self.chain) > 1 and self.chain[-1] in self.chain[:-1]
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ WITH_NUMBA_FROM_NODES = 20_000
 
 
 def compiles(node_count: int) -> bool:
-    """Whether it pays to compile the loop for so many nodes."""
+    """True if it pays to compile the loop for so many nodes."""
     least = WITH_NUMBA_FROM_NODES if jit.is_loaded() else COMPILE_FROM_NODES
     return node_count >= least and not jit.is_off()
 

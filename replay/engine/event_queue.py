@@ -46,7 +46,7 @@ class Clock:
         return self._sequence
 
     def timer(self, rank: int, time_ps: int, event: Event) -> None:
-        """As `at`, with the rank's other timers for that tick."""
+        """Queue a timer like `at`, next to the rank's other timers for that tick."""
         key = rank, time_ps
         if key not in self._timers:
             self._timers[key] = deque()
@@ -61,7 +61,7 @@ class Clock:
         self._fresh.append(event)
 
     def next_ps(self) -> int:
-        """When the next event is due; `NEVER_PS` without events."""
+        """Time of the next event; `NEVER_PS` without events."""
         if self._rest or self._running is not None:
             return self.now_ps
         return self._queue[0][0] if self._queue else NEVER_PS

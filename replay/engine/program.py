@@ -31,10 +31,10 @@ DEFAULT_LANES = ("cpu", "compute", "comm")
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """What the nodes of a workload meet in. R ranks, C collectives.
+    """Matched collectives and messages of a workload. R ranks, C collectives.
 
-    Of ranks that do the same, a program can have one (`quotient.py`): it then stands for others, and so do
-    its collectives.
+    A program can have one rank of each class (`symmetry/representatives.py`): it then stands for others, and
+    so do its collectives.
     """
 
     collectives: CollectiveMatching
@@ -60,7 +60,7 @@ class Matched:
 
 
 @dataclass(frozen=True, eq=False)
-class Meetings:
+class RecordedRendezvous:
     """Collectives and messages split into waiting and transfer, see `recorded_rendezvous.py`.
 
     M of them, collectives first, in place of the program's own. N nodes.
@@ -71,7 +71,7 @@ class Meetings:
     partners: Ints
     """int64[N]"""
     durations_ps: Ints
-    """int64[N]: of members of recorded meetings their transfer, of all others as before."""
+    """int64[N]: of members of recorded rendezvous their transfer, of all others as before."""
     costs_ps: Ints
     """int64[M]: OWN_PS where the members have times of their own."""
     offsets: Ints
@@ -110,12 +110,12 @@ class Program(FieldsOnly):
 
     @property
     def collectives(self) -> CollectiveMatching:
-        """Which nodes meet in collectives."""
+        """Members of each collective."""
         return self.matched.collectives
 
     @property
     def messages(self) -> MessageMatching:
-        """Which sends meet which receives."""
+        """Pairs of sends and receives."""
         return self.matched.messages
 
     @property
@@ -124,7 +124,7 @@ class Program(FieldsOnly):
         return self.matched.expected
 
     def count(self, chosen: NDArray[np.bool_]) -> int:
-        """How many nodes of the workload those of bool[N] stand for."""
+        """Number of nodes in the workload that the chosen ones, bool[N], stand for."""
         weights = np.repeat(self.matched.rank_weights, [len(g) for g in self.workload.graphs.values()])
         return int(weights[chosen].sum())
 
@@ -145,7 +145,7 @@ class Program(FieldsOnly):
         return last[self.ranks]
 
     def rows(self, rank: int) -> slice:
-        """Where a rank's nodes lie in columns of length N."""
+        """Slice of a rank's nodes in columns of length N."""
         return slice(self.bases[rank], self.bases[rank] + len(self.workload.graphs[rank]))
 
     def locate(self, node: int) -> tuple[int, int]:
@@ -166,19 +166,21 @@ class Program(FieldsOnly):
         costs_ps: Ints,
         roles: NDArray[np.int8] | None = None,
         lanes: Rows | None = None,
-        meetings: Meetings | None = None,
+        rendezvous: RecordedRendezvous | None = None,
     ) -> State:
         """Fresh state for one run. `durations_ps` int64[N], `costs_ps` int64[C], as in `kernel.State`.
 
-        `roles` and `lanes` take the place of the program's own where a machine has other ideas; `meetings`,
+        `roles` and `lanes` take the place of the program's own where a machine has other ideas; `rendezvous`,
         where they were recorded, that of collectives and messages, durations, costs and roles.
         """
         own_roles = self.roles if roles is None else roles
         partners, expected = self.partners, self.expected
-        member_offsets, members = self.members() if meetings is None else (meetings.offsets, meetings.members)
-        if meetings is not None:
-            own_roles, partners, expected = meetings.roles, meetings.partners, meetings.expected
-            durations_ps, costs_ps = meetings.durations_ps, meetings.costs_ps
+        member_offsets, members = (
+            self.members() if rendezvous is None else (rendezvous.offsets, rendezvous.members)
+        )
+        if rendezvous is not None:
+            own_roles, partners, expected = rendezvous.roles, rendezvous.partners, rendezvous.expected
+            durations_ps, costs_ps = rendezvous.durations_ps, rendezvous.costs_ps
         own_lanes = self.lanes if lanes is None else lanes
         n, begins = len(self), len(self.bases)
         lanes = np.concatenate([own_lanes, np.full(begins, -1, dtype=np.int32)])
@@ -188,7 +190,7 @@ class Program(FieldsOnly):
         durations = np.concatenate([durations_ps, np.zeros(begins, dtype=np.int64)])
         questions = int((durations < 0).sum()) + 1
         # What has started and not ended holds a lane or is on none. The begins come first.
-        most_events = len(self.lane_names) + int((lanes < 0).sum()) + 1
+        max_events = len(self.lane_names) + int((lanes < 0).sum()) + 1
         return State(
             child_offsets=self.child_offsets,
             children=self.children,
@@ -206,19 +208,19 @@ class Program(FieldsOnly):
             ready_counts=np.zeros(len(self.lane_names), dtype=np.int32),
             lane_is_busy=np.zeros(len(self.lane_names), dtype=np.int8),
             touched=np.zeros(len(self.lane_names) + 1, dtype=np.int32),
-            starting=np.zeros(most_events, dtype=np.int64),
+            starting=np.zeros(max_events, dtype=np.int64),
             asked_events=np.zeros(questions, dtype=np.int64),
             asked_sequences=np.zeros(questions, dtype=np.int64),
-            queue_ps=np.zeros(most_events, dtype=np.int64),
-            queue_sequences=np.arange(most_events, dtype=np.int64),
-            queue_events=np.arange(n, n + most_events, dtype=np.int64),
+            queue_ps=np.zeros(max_events, dtype=np.int64),
+            queue_sequences=np.arange(max_events, dtype=np.int64),
+            queue_events=np.arange(n, n + max_events, dtype=np.int64),
             counters=np.array([begins, 0, 0, 0, begins, begins], dtype=np.int64),
             starts_ps=np.full(n + begins, -1, dtype=np.int64),
             ends_ps=np.full(n + begins, -1, dtype=np.int64),
         )
 
 
-def lower(workload: Workload, matched: Matched | None = None) -> Program:
+def build_program(workload: Workload, matched: Matched | None = None) -> Program:
     """Lay a checked workload out for the kernel. O(nodes + edges), but for the matching's sort.
 
     By default everything stands for itself.
@@ -278,7 +280,7 @@ class WholeProgram:
     @cached_property
     def program(self) -> Program:
         """O(nodes + edges) the first time."""
-        return lower(self.workload)
+        return build_program(self.workload)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"workload": self.workload}  # the program follows from it

@@ -8,26 +8,28 @@ as the root of a broadcast or a sender whose message was buffered, waits for nob
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from chakrasim.replay.engine.kernel import COLLECTIVE, EAGER, OWN_PS, SEND
-from chakrasim.replay.engine.program import Meetings, Program
+from chakrasim.replay.engine.program import Program, RecordedRendezvous
 from chakrasim.traces.graph import CLOCK, CommKind, Ints, Rows
 
 
-def recorded_meetings(
+def recorded_rendezvous(
     program: Program,
     roles: NDArray[np.int8],
     recorded_ps: Ints,
     durations_ps: Ints,
     collectives_ps: Ints,
     cycle_ps: int,
-) -> Meetings | None:
+) -> RecordedRendezvous | None:
     """Split what was recorded on ranks with a common clock; None where nothing was. O(nodes).
 
     `roles` int8[N] hold for all other nodes, `recorded_ps` int64[N] are scaled durations, `durations_ps`
-    int64[N] and `collectives_ps` int64[C] what meetings take that were not recorded by all of their members.
+    int64[N] and `collectives_ps` int64[C] what those take that were not recorded by all of their members.
     """
     graphs = program.workload.graphs.values()
     clocks = [int(graph.metadata[CLOCK]) for graph in graphs if isinstance(graph.metadata.get(CLOCK), int)]
@@ -39,52 +41,77 @@ def recorded_meetings(
     lengths_ps = np.concatenate([graph.durations_ps for graph in graphs])
     has_times = np.concatenate([graph.starts_ps for graph in graphs]) >= 0
 
-    offsets, members = program.members()
-    sends = np.flatnonzero((program.roles == SEND) & (program.partners >= 0))
-    pairs = np.stack([sends, program.partners[sends]], axis=1).reshape(-1)
-    counts = np.concatenate([np.diff(offsets), np.full(len(sends), 2)])
-    members = np.concatenate([members, pairs]).astype(np.int32)
-    of = np.repeat(np.arange(len(counts)), counts)
-    ended_ps = begun_ps + lengths_ps
-    is_split = np.ones(len(counts), dtype=np.bool_)
-    is_split[of[~has_times[members]]] = False
-    is_split &= np.concatenate([program.matched.sizes, np.full(len(sends), 2)]) > 1
+    groups = _rendezvous(program)
+    is_split = groups.sizes > 1
+    is_split[groups.of[~has_times[groups.nodes]]] = False
     if not is_split.any():
         return None
-    last_ps = np.full(len(counts), np.iinfo(np.int64).min, dtype=np.int64)
-    np.maximum.at(last_ps, of, begun_ps[members])
-    expected = np.concatenate([program.expected, np.full(len(sends), 2, dtype=np.int32)])
+    last_ps = np.full(len(is_split), np.iinfo(np.int64).min, dtype=np.int64)
+    np.maximum.at(last_ps, groups.of, begun_ps[groups.nodes])
 
-    kept = is_split | (np.arange(len(counts)) < len(collectives_ps))
+    kept = is_split | (np.arange(len(is_split)) < len(collectives_ps))
     number = np.cumsum(kept) - 1
-    chosen = kept[of]
-    of, members = of[chosen], members[chosen]
     roles, partners = roles.copy(), program.partners.copy()
     durations_ps = durations_ps.copy()
-    split = is_split[of]
-    nodes, meeting = members[split], of[split]
-    is_eager = _may_be_eager(program, meeting, nodes, len(collectives_ps)) & (
-        ended_ps[nodes] <= last_ps[meeting]
+    split = is_split[groups.of]
+    nodes, of = groups.nodes[split], groups.of[split]
+    is_eager = _may_be_eager(program, of, nodes, len(collectives_ps)) & (
+        begun_ps[nodes] + lengths_ps[nodes] <= last_ps[of]
     )
     roles[nodes] = np.where(is_eager, EAGER, COLLECTIVE)
-    partners[nodes] = number[meeting]
-    transfer_ps = np.where(is_eager, lengths_ps[nodes], np.maximum(ended_ps[nodes] - last_ps[meeting], 0))
-    is_scaled = recorded_ps[nodes] != lengths_ps[nodes]
-    factors = recorded_ps[nodes] / np.maximum(lengths_ps[nodes], 1)
-    transfer_ps = np.where(is_scaled, np.rint(transfer_ps * factors).astype(np.int64), transfer_ps)
+    partners[nodes] = number[of]
+    after_last_ps = np.maximum(begun_ps[nodes] + lengths_ps[nodes] - last_ps[of], 0)
+    transfer_ps = np.where(is_eager, lengths_ps[nodes], after_last_ps)
+    transfer_ps = _scaled(transfer_ps, lengths_ps[nodes], recorded_ps[nodes])
     durations_ps[nodes] = transfer_ps - transfer_ps % cycle_ps
-    costs_ps = np.concatenate([collectives_ps, np.zeros(len(sends), dtype=np.int64)])
+    costs_ps = np.zeros(len(is_split), dtype=np.int64)
+    costs_ps[: len(collectives_ps)] = collectives_ps
     costs_ps[is_split] = OWN_PS
-    kept_counts = counts[kept]
-    return Meetings(
+    return RecordedRendezvous(
         roles=roles,
         partners=partners,
         durations_ps=durations_ps,
         costs_ps=costs_ps[kept],
-        offsets=np.concatenate([[0], np.cumsum(kept_counts)]),
-        members=members,
-        expected=expected[kept],
+        offsets=np.concatenate([[0], np.cumsum(groups.counts[kept])]),
+        members=groups.nodes[kept[groups.of]],
+        expected=groups.expected[kept],
     )
+
+
+class _Rendezvous(NamedTuple):
+    """Collectives of a program, then its matched messages. K of them, with P members in all."""
+
+    counts: Ints
+    """int64[K]: replayed members."""
+    sizes: Ints
+    """int64[K]: members in the job."""
+    expected: Rows
+    """int32[K]: members that have to arrive."""
+    nodes: Rows
+    """int32[P]"""
+    of: Ints
+    """int64[P]: where each of `nodes` belongs."""
+
+
+def _rendezvous(program: Program) -> _Rendezvous:
+    offsets, members = program.members()
+    sends = np.flatnonzero((program.roles == SEND) & (program.partners >= 0))
+    pairs = np.stack([sends, program.partners[sends]], axis=1).reshape(-1)
+    twos = np.full(len(sends), 2)
+    counts = np.concatenate([np.diff(offsets), twos])
+    return _Rendezvous(
+        counts=counts,
+        sizes=np.concatenate([program.matched.sizes, twos]),
+        expected=np.concatenate([program.expected, twos.astype(np.int32)]),
+        nodes=np.concatenate([members, pairs]).astype(np.int32),
+        of=np.repeat(np.arange(len(counts)), counts),
+    )
+
+
+def _scaled(transfer_ps: Ints, lengths_ps: Ints, scaled_ps: Ints) -> Ints:
+    """Transfers by the factors that recorded durations were scaled by."""
+    factors = scaled_ps / np.maximum(lengths_ps, 1)
+    return np.where(scaled_ps != lengths_ps, np.rint(transfer_ps * factors).astype(np.int64), transfer_ps)
 
 
 def _may_be_eager(program: Program, meeting: Ints, nodes: Rows, collectives: int) -> NDArray[np.bool_]:

@@ -33,7 +33,7 @@ def parse_algorithm(name: str) -> AlgorithmName:
 
 
 def is_algorithm(name: str) -> bool:
-    """Whether `parse_algorithm` knows the name."""
+    """True if `parse_algorithm` knows the name."""
     try:
         parse_algorithm(name)
     except UnknownName:

@@ -1,4 +1,4 @@
-"""How much of its peaks an accelerator reaches, by the kind and the size of a kernel."""
+"""Efficiency of an accelerator: share of its peaks that is reached, by kind and size of a kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 
 DEFAULT = "default"
 """In a table by data type: those that it doesn't list."""
@@ -44,7 +44,7 @@ FULL = Curve((1.0,), (1.0,))
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What an accelerator reaches of its peaks; a table that is left out is all of them."""
+    """Shares of an accelerator's peaks that kernels reach; a table that is left out is 1."""
 
     matmul: Mapping[str, Curve] = field(default_factory=dict, hash=False)
     """Matrix products and convolutions, by data type and `DEFAULT`: share of the peak by operations."""

@@ -10,10 +10,10 @@ from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.machine.machine_file import MachineFile
 from chakrasim.replay.plugins import MACHINES
 from chakrasim.traces.errors import ConfigError, UnknownName
-from chakrasim.traces.registry import Entry
+from chakrasim.traces.shared.registry import Entry
 
 DEFAULT_MACHINE = "ethernet-10g"
-"""Where nothing else is asked for: hosts like those the bundled sample was recorded on."""
+"""Default machine: hosts like those the bundled sample was recorded on."""
 
 
 def user_folder() -> Path:

@@ -28,7 +28,7 @@ Specification, volume 1). Ethernet's 1500 or 9000 and NVLink's 256 are near enou
 place in a queue only as long as one packet takes, 80 ns at 50 GB/s."""
 
 MEMORY_SHARING = ("per-rank", "per-node", "pool")
-"""Who has a link to remote memory of its own: each rank, each node, or all ranks one together. What shares a
+"""Owners of a link to remote memory: each rank, each node, or all ranks one together. What shares a
 link is served one after the other."""
 
 
@@ -42,9 +42,9 @@ class Dimension:
     size: int | None
     """Ranks along the dimension; None, of the last only, is as many as the workload needs."""
     bandwidth_Bps: float
-    """Of each link, in each direction, bytes a second. A rank has one link to a switch, two in a ring."""
+    """Bytes a second of each link, in each direction. A rank has one link to a switch, two in a ring."""
     latency_ps: int
-    """Of each link; a message through a switch takes two."""
+    """Latency of each link; a message through a switch takes two."""
     ring_size: int | None = None
     """Ranks of the whole ring of which this dimension is a part; None if it is no part."""
     ring_stride: int = 1
@@ -69,7 +69,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What one rank computes with."""
+    """Accelerator of one rank."""
 
     name: str
     peak_flops: Mapping[str, float] = field(hash=False)
@@ -78,9 +78,9 @@ class Accelerator:
     memory_bytes: int | None
     """None is unknown."""
     launch_overhead_ps: int
-    """What every device node costs in the roofline besides its operations and bytes."""
+    """Overhead of every device node in the roofline, besides its operations and bytes."""
     efficiency: Efficiency | None = None
-    """Of its peak and bandwidth, what kernels reach; None is all."""
+    """Share of peak and bandwidth that kernels reach; None is all."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ class RemoteMemory:
     sharing: str = "per-rank"
     """One of `MEMORY_SHARING`."""
     ranks_per_node: int = 1
-    """How many ranks share a link where that is per node."""
+    """Number of ranks that share a link where there is one a node."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether accesses of different ranks wait for each other."""
+        """True if accesses of different ranks wait for each other."""
         return self.sharing != "per-rank"
 
     def access_ps(self, size_bytes: int, cycle_ps: int) -> int:
@@ -131,7 +131,7 @@ class Machine:
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     """Process groups for graphs that don't declare theirs."""
     nccl: Calibration | None = field(default=None, hash=False)
-    """What NCCL reaches of the network; None leaves messages at the full bandwidth."""
+    """NCCL's efficiency on the network; None leaves messages at the full bandwidth."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     """Parameters of compute and network models, by the model's name."""
 
@@ -151,7 +151,7 @@ class Machine:
         return None if None in sizes else prod(size for size in sizes if size is not None)
 
     def holds(self, world_size: int) -> bool:
-        """Whether it has so many ranks, or can grow to them."""
+        """True if it has so many ranks, or can grow to them."""
         return self.size is None or self.size >= world_size
 
     def sized_for(self, world_size: int) -> Machine:

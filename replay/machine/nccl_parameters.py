@@ -1,4 +1,4 @@
-"""What NCCL reaches of a network, as parameters that hold for any number of ranks and hosts."""
+"""NCCL's efficiency on a network, as parameters that hold for any number of ranks and hosts."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Protocol:
     """One protocol, on the whole machine."""
 
     overhead_ps: int
-    """Of every collective that uses it, whatever the number of ranks."""
+    """Overhead of every collective that uses the protocol, whatever the number of ranks."""
     most_Bps: float | None = None
     """Bus bandwidth that it doesn't pass whatever the links are; None is unlimited."""
 
 
 @dataclass(frozen=True)
 class Links:
-    """What is reached of one dimension's links. Shares are of the dimension's bandwidth."""
+    """Efficiency and latency of one dimension's links. Shares are of the dimension's bandwidth."""
 
     efficiency: float
-    """Of all links of a node together, in rings and trees."""
+    """Share of a node's links together that rings and trees reach."""
     hop_ps: Mapping[str, int] = field(hash=False)
-    """Of one step of a ring or tree over the link, by protocol."""
+    """Latency of one step of a ring or tree over the link, by protocol."""
     message_ps: int
-    """Of one send and receive without bytes."""
+    """Latency of one send and receive without bytes."""
     message_efficiency: float
-    """Of one send and receive."""
+    """Share of the bandwidth that one send and receive reaches."""
     exchange_efficiency: float
-    """Of messages to many peers at once, as in an all-to-all."""
+    """Share of the bandwidth for messages to many peers at once, as in an all-to-all."""
 
 
 @dataclass(frozen=True)
@@ -60,5 +60,5 @@ class Calibration:
     ring_ends: float
     """Steps, of those of a ring all-reduce, that its beginning and its end take beside the others."""
     peer_ps: int
-    """Of each further peer of an all-to-all, gather or scatter."""
+    """Overhead of each further peer of an all-to-all, gather or scatter."""
     in_switch: InSwitch | None = None

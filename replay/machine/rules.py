@@ -1,4 +1,4 @@
-"""Where simulators differ: ours, and the rules of ASTRA-sim 1.0 and 2.x, which imported files follow.
+"""Rules of a simulator: ours, and those of ASTRA-sim 1.0 and 2.x, which imported files follow.
 
 `docs/astra-sim.md` lists the differences in a table; each is one field here, and `Rules()` is ours.
 """
@@ -20,25 +20,25 @@ class Rules:
     """One simulator's answers to what others decide differently."""
 
     name: str = "chakrasim"
-    """As in a machine file's `scheduling: rules`."""
+    """Name of the rules in a machine file's `scheduling: rules`."""
 
     # messages
     message_pays: Literal["all", "innermost", "outermost"] = "all"
-    """Which of the dimensions in which its ends differ cost a message latency and bandwidth."""
+    """Dimensions that cost a message latency and bandwidth, of those in which its ends differ."""
     rounds_latency: bool = False
     """A message's latency is rounded down to whole cycles before its bytes are added."""
     stores_and_forwards: bool = False
-    """Where messages queue for links, each is stored whole at the end of a link before it goes on to the
+    """Store and forward: where messages queue, each is stored whole at a link's end before it goes on to the
     next."""
     shares_links: bool = True
     """Messages of one step that cross the same link share its bandwidth."""
     plays_for_shared_memory: bool = False
-    """Where ranks share remote memory all messages are played one by one: which of the ranks that leave a
-    collective in the same tick is served first depends on whose last message was scheduled first."""
+    """On shared remote memory all messages are played one by one: of the ranks that leave a
+    collective in the same tick, the one whose last message was scheduled first is served first."""
 
     # collectives
     chunking: Literal["even", "remainder", "full"] = "even"
-    """How a collective is cut, see `chunk_bytes`."""
+    """Splitting of a collective into chunks, see `chunk_bytes`."""
     reduces_by_token: bool = False
     """Reductions are counted by the position of a token in its cycle, not by the messages that are added up;
     a double binary tree adds up on the way down too."""

@@ -41,7 +41,7 @@ class Bus:
 
 @dataclass(frozen=True)
 class Scheduling:
-    """How collectives are cut into chunks, queued and carried out."""
+    """Rules by which collectives are cut into chunks, queued and carried out."""
 
     rules: Rules = CHAKRASIM
     """The answers to what simulators decide differently."""

@@ -54,7 +54,7 @@ class Topology(ABC):
         return 1
 
     def is_symmetric(self, places: Ints) -> bool:
-        """Whether a group at these places looks the same from each of its members."""
+        """True if a group at these places looks the same from each of its members."""
         return self.is_uniform or len(places) == self.size
 
 
@@ -104,7 +104,7 @@ class Switch(Topology):
         return int(max(np.bincount(sources).max(), np.bincount(destinations).max()))
 
     def shift_load(self, distances: Sequence[int], n: int) -> int:
-        """As many as each member sends."""
+        """Load of the busiest link: as many messages as each member sends."""
         return len(distances)
 
 
@@ -113,7 +113,7 @@ class Ring(Topology):
     """A link each way between neighbours; the shorter way is taken, of two equal ones the ascending."""
 
     links: int = 0
-    """Of the whole ring if these places are only a part of it; 0 if they are all of it."""
+    """Size of the whole ring if these places are only a part of it; 0 if they are all of it."""
     stride: int = 1
     """Links of the whole ring between neighbouring places."""
 

@@ -28,7 +28,7 @@ HOST_GAP = "host gap"
 
 @dataclass(frozen=True)
 class RankTimes:
-    """Where one rank's time went. A node's time runs from its start to its end.
+    """Breakdown of one rank's time. A node's time runs from its start to its end.
 
     compute + exposed communication + idle = finish, to the picosecond. By ASTRA-sim's rules compute is the
     sum of the durations of the device's compute nodes, and all the rest is exposed communication.
@@ -36,7 +36,7 @@ class RankTimes:
 
     rank: int
     finish_ps: int
-    """When its last node ended."""
+    """End of its last node."""
     compute_ps: int
     """Some compute or memory node of the device ran; on a rank without any, of the host but for host gaps."""
     communication_ps: int
@@ -57,13 +57,13 @@ class Recorded:
 
     rank: int
     over: str
-    """Which nodes: "device" or, where the trace has none, "host"."""
+    """Nodes that count: "device" or, where the trace has none, "host"."""
     span_ps: int
     replayed_ps: int
 
     @property
     def error_percent(self) -> float:
-        """How much longer the replay took, in per cent of the recorded span."""
+        """Error of the replayed span, in per cent of the recorded one."""
         return 100 * (self.replayed_ps - self.span_ps) / self.span_ps if self.span_ps else 0.0
 
 
@@ -79,7 +79,7 @@ class LaneTimes:
 
 @dataclass(frozen=True, eq=False)
 class Replayed(FieldsOnly):
-    """What the loop ran: all ranks, or one of each class. N nodes."""
+    """Program that the loop ran: all ranks, or one of each class. N nodes."""
 
     program: Program
     starts_ps: Ints
@@ -128,7 +128,7 @@ class Result(FieldsOnly):
 
     replayed: Replayed
     classes: RankClasses
-    """Which ranks were replayed for which."""
+    """Rank classes: which ranks were replayed for which."""
     whole: WholeProgram
     """All ranks laid out, which those that weren't replayed need."""
     machine: Machine
@@ -137,19 +137,19 @@ class Result(FieldsOnly):
     waits: bool = True
     """Ranks waited for each other."""
     notes: tuple[str, ...] = ()
-    """What was assumed, for people."""
-    has_meetings: bool = False
-    """Whether recorded collectives and messages were split into waiting and transfer, see `meetings.py`."""
+    """Assumptions, as sentences for people."""
+    has_recorded_rendezvous: bool = False
+    """True if recorded communication was split into waiting and transfer (`recorded_rendezvous.py`)."""
     extrapolated: int = 0
-    """How many nodes weren't replayed, since what they belong to repeats exactly, see `repetition.py`."""
+    """Number of nodes that were extrapolated instead of replayed, see `engine/repetition`."""
 
     @property
     def workload(self) -> Workload:
-        """What was replayed."""
+        """Workload that was replayed."""
         return self.classes.workload
 
     @cached_property
-    def everybody(self) -> Replayed:
+    def all_ranks(self) -> Replayed:
         """All ranks, each with the times of its class. O(nodes) the first time."""
         if self.classes.is_whole:
             return self.replayed
@@ -161,17 +161,17 @@ class Result(FieldsOnly):
     @property
     def program(self) -> Program:
         """All ranks' nodes, and what they meet in."""
-        return self.everybody.program
+        return self.all_ranks.program
 
     @property
     def starts_ps(self) -> Ints:
         """int64[N], -1 for a node that never started."""
-        return self.everybody.starts_ps
+        return self.all_ranks.starts_ps
 
     @property
     def ends_ps(self) -> Ints:
         """int64[N], -1 for a node that never ended."""
-        return self.everybody.ends_ps
+        return self.all_ranks.ends_ps
 
     def __repr__(self) -> str:
         step_time_ps = self.step_time_ps
@@ -179,7 +179,7 @@ class Result(FieldsOnly):
         return f"<Result {self.workload.name!r} on {self.machine.name!r}: {outcome}>"
 
     def equals(self, other: Result) -> bool:
-        """Whether both found the same: every start and end, notes, and the models they were found by.
+        """True if both found the same: every start and end, notes, and the models they were found by.
 
         Results are equal by `==` only to themselves, so that what is worked out of one can be kept with it.
         """
@@ -204,26 +204,26 @@ class Result(FieldsOnly):
 
     @property
     def step_time_ps(self) -> int | None:
-        """When the last node of all ranks ended; None after a deadlock."""
+        """End of the last node of all ranks; None after a deadlock."""
         ends_ps = self.replayed.ends_ps
         return None if (ends_ps < 0).any() else int(ends_ps.max(initial=0))
 
     def has_finished(self, rank: int) -> bool:
-        """Whether every node of a rank ended."""
+        """True if every node of a rank ended."""
         return bool((self.replayed.times_of(self.classes.representative_of[rank])[1] >= 0).all())
 
     @property
     def arrivals_ps(self) -> Ints:
         """int64[C]: when the last member of each collective arrived; -1 if not all did."""
-        return self.everybody.arrivals_ps
+        return self.all_ranks.arrivals_ps
 
     @property
     def waits_ps(self) -> Ints:
         """int64[N]: how long each collective waited for its last member, and each receive for its send."""
-        return self.everybody.waits_ps
+        return self.all_ranks.waits_ps
 
     def times(self, rank: int) -> RankTimes:
-        """Where a rank's time went; of a rank that didn't finish, as far as it came."""
+        """Breakdown of a rank's time; up to its last end if it didn't finish."""
         return replace(self._times[self.classes.representative_of[rank]], rank=rank)
 
     @cached_property
@@ -231,7 +231,7 @@ class Result(FieldsOnly):
         return {rank: self._times_of(rank) for rank in self.classes.representatives}
 
     def _times_of(self, rank: int) -> RankTimes:
-        """Of a rank that was replayed."""
+        """Times of a rank that was replayed."""
         rows, graph = self.replayed.program.rows(rank), self.workload.graphs[rank]
         starts_ps, ends_ps = self.replayed.times_of(rank)
         has_ended = ends_ps >= 0
@@ -263,7 +263,7 @@ class Result(FieldsOnly):
 
     @cached_property
     def ranks(self) -> tuple[RankTimes, ...]:
-        """Where each rank's time went, in order of rank."""
+        """Breakdown of each rank's time, in order of rank."""
         return tuple(self.times(rank) for rank in self.workload.ranks)
 
     @cached_property

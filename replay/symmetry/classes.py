@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Memberships(FieldsOnly):
-    """Who uses which group: M pairs of a rank and one of its groups, in order of rank and number."""
+    """Memberships: M pairs of a rank and one of its groups, in order of rank and number."""
 
     ranks: Rows
     """int32[M]: place of the rank in the workload."""
@@ -129,7 +129,7 @@ class RankClasses(FieldsOnly):
 
     @property
     def is_whole(self) -> bool:
-        """Whether every rank is a class of its own."""
+        """True if every rank is a class of its own."""
         return len(self) == len(self.index)
 
 
@@ -256,5 +256,5 @@ def _mismatch(workload: Workload, kinds: Kinds) -> str:
 
 
 def _stated_roots(groups: Rows, roots: Rows) -> list[bytes]:
-    """Of each group of a rank, which of its collectives state a root, in order."""
+    """For each group of a rank, a mask of its collectives that state a root, in order."""
     return [(roots[groups == number] > 0).tobytes() for number in range(int(groups.max(initial=-1)) + 1)]

@@ -59,7 +59,7 @@ def apart(classes: RankClasses, at_most: int | None = None) -> list[Apart]:
 
 
 def _distance(one: Shape, other: Shape) -> tuple[int, int]:
-    """How unlike two graphs are: in their numbers of nodes, then in how many of those."""
+    """Distance between two graphs: difference in node counts, then number of different nodes."""
     if len(one.graph) != len(other.graph):
         return abs(len(one.graph) - len(other.graph)), 0
     differ = np.zeros(len(one.graph), dtype=np.bool_)
@@ -139,14 +139,14 @@ def _node(graph: ExecutionGraph, row: int) -> str:
 
 
 class _Meetings:
-    """What ranks meet, by the classes of one stage on the way to the last."""
+    """Collectives and peers of ranks, by the classes of one refinement stage."""
 
     def __init__(self, classes: RankClasses, stage: Rows) -> None:
         self.classes, self.stage = classes, stage
 
     @cached_property
     def memberships(self) -> tuple[Memberships, Ints]:
-        """Who is in which group, and the groups' colours."""
+        """Members of each group, and the groups' colours."""
         memberships = self.classes.memberships
         assert memberships is not None, "classes that were refined"
         return memberships, memberships.colours(self.stage)

@@ -1,4 +1,4 @@
-"""Which ranks' graphs are the same to the replay, but for names of groups and numbers of ranks.
+"""Fingerprints of graphs: equal for ranks that differ in names of groups and numbers of ranks alone.
 
 Groups are numbered in the order in which a rank's collectives first use them. Of a root only matters whether
 it is the rank itself. With whom a message is exchanged, and who the members of the groups are, is left to
@@ -42,7 +42,7 @@ class Shape(FieldsOnly):
     graph: ExecutionGraph
     use: _Use
     numbers: tuple[int, ...]
-    """Of the groups in `use.local`."""
+    """Numbers of the groups in `use.local`."""
     clock_ps: int
     durations: Durations | None = None
     """By the compute model, where those are known."""
@@ -182,12 +182,12 @@ def kinds_of_graphs(workload: Workload, *, by_root: bool = False) -> Kinds:
 
 @dataclass(frozen=True, eq=False)
 class _Use:
-    """Which groups and roots the collectives of ranks that share columns name."""
+    """Groups and roots named by the collectives of ranks that share columns."""
 
     COLUMNS = ("group_ids", "peers")
 
     rows: Ints
-    """Of the collectives."""
+    """Rows of the collectives."""
     local: tuple[int, ...]
     """Group ids in the order of their first collective."""
     place: Rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chakrasim.replay.engine.program import Matched, Program, lower
+from chakrasim.replay.engine.program import Matched, Program, build_program
 from chakrasim.traces.graph import Ints, Rows
 from chakrasim.traces.matching import CollectiveMatching, MessageMatching, match_messages
 from chakrasim.traces.order import program_order
@@ -24,7 +24,7 @@ A_ROOT = np.iinfo(np.int32).max
 """Root of a collective that states one: no rank's number, since every group that meets has its own."""
 
 
-def quotient(classes: RankClasses) -> Program:
+def representative_program(classes: RankClasses) -> Program:
     """The program of the classes' representatives. O(nodes of those), but for messages, which all count."""
     workload, representatives = classes.workload, classes.representatives
     reduced = replace(
@@ -34,7 +34,7 @@ def quotient(classes: RankClasses) -> Program:
         others=None,
     )
     collectives, meetings = _collectives(classes)
-    return lower(
+    return build_program(
         reduced,
         Matched(
             collectives=collectives,

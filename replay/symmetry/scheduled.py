@@ -1,4 +1,4 @@
-"""Whether one rank speaks for all where the loop has to ask the network."""
+"""Symmetry of all ranks on a machine with scheduled collectives, where one rank may represent all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from chakrasim.traces.workload import Workload
 
 
-def all_alike(workload: Workload, machine: Machine) -> bool:
-    """Whether all ranks of a class (`classes.py`), if that is everybody, behave alike on a sized machine.
+def all_ranks_symmetric(workload: Workload, machine: Machine) -> bool:
+    """True if all ranks are one class (`classes.py`) and behave alike on a sized machine.
 
     They do if there are no sends and receives, if all their collectives are of all ranks, if those look the
     same from everywhere, and if messages don't meet. That is exact: by induction over the events all ranks do
@@ -53,7 +53,7 @@ def all_alike(workload: Workload, machine: Machine) -> bool:
 
 
 def _looks_alike(layout: Layout) -> bool:
-    """Whether every member ends each phase when all others do, if they start together."""
+    """True if all members that start together also end each phase together."""
     machine = layout.machine
     if machine.system.rules.members_end_together:
         return True

@@ -51,11 +51,11 @@ from chakrasim.traces.order import program_order
 from chakrasim.traces.units import format_bytes
 from chakrasim.traces.workload import Workload
 
-MOST_TAG = 500_000_000
+MAX_TAG = 500_000_000
 """ASTRA-sim takes tags modulo this."""
 GROUPS_APART = 500
 """Groups whose numbers differ by this share tags."""
-MOST_GROUP = 2147
+MAX_GROUP = 2147
 """Larger group numbers overflow ASTRA-sim's stream numbers."""
 SMALL_BYTES = 4096
 """An all-gather must have as many bytes as `preferred-dataset-splits`; smaller ones are worth a note."""
@@ -81,7 +81,7 @@ SENTENCES = {
     "renumbered_tags": "{:,} sends and receives have new tags, so that each meets its own partner",
     "end_nodes": "{:,} nodes of no duration were added at the ends of ranks, so that ASTRA-sim doesn't abort",
 }
-"""What to say of each change."""
+"""Text for each change."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class Adapted:
     group_names: Mapping[str, str]
     """Number to the name that the group had."""
     changes: Mapping[str, int]
-    """What was changed, and how many nodes or edges."""
+    """Changes, each with its number of nodes or edges."""
     notes: tuple[str, ...]
     """The same and its consequences, sentences for people."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written."""
+    """Files that were written."""
 
     files: list[Path]
     """In order of rank."""
@@ -141,7 +141,7 @@ def export_for_astra_sim(workload: Workload, folder: str | os.PathLike[str], pre
 
 
 def groups_path(folder: Path, prefix: str) -> Path:
-    """Where the process groups of an export are written."""
+    """Path of an export's process groups."""
     return folder / f"{prefix}.groups.json"
 
 
@@ -246,10 +246,10 @@ def _tags(workload: Workload, messages: MessageMatching, is_laned: bool) -> dict
     """New tags int64[n] by rank, where ASTRA-sim would mix messages up by those that they have.
 
     It pairs messages of one tag, source, destination and size in the order in which they happen to start, and
-    knows no tag above `MOST_TAG`. Each message from one rank to another then gets a tag of its own.
+    knows no tag above `MAX_TAG`. Each message from one rank to another then gets a tag of its own.
     """
     largest = max(int(graph.tags.max(initial=0)) for graph in workload.graphs.values())
-    if not len(messages.send_row) or not (is_laned or largest >= MOST_TAG):
+    if not len(messages.send_row) or not (is_laned or largest >= MAX_TAG):
         return {}
     tags = {rank: np.full(len(graph), -1, dtype=np.int64) for rank, graph in workload.graphs.items()}
     counts: Counter[tuple[int, int]] = Counter()
@@ -294,13 +294,13 @@ class _Groups:
         self.restricted = restricted
 
     def notes(self) -> list[str]:
-        """What ASTRA-sim's own numbering of groups may get wrong."""
+        """Notes on groups that ASTRA-sim's own numbering may get wrong."""
         found = []
         numbers = [int(number) for number in self.ranks]
-        if numbers and max(numbers) > MOST_GROUP:
+        if numbers and max(numbers) > MAX_GROUP:
             found.append(
                 f"there are process groups up to number {max(numbers):,}; ASTRA-sim's stream numbers "
-                f"overflow above {MOST_GROUP:,}"
+                f"overflow above {MAX_GROUP:,}"
             )
         elif numbers and max(numbers) - min(numbers) >= GROUPS_APART:
             found.append(f"process groups whose numbers differ by {GROUPS_APART} share tags in ASTRA-sim")

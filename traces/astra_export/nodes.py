@@ -83,7 +83,7 @@ class Layout:
 
 @dataclass
 class Facts:
-    """What notes tell beside numbers of nodes, over all ranks."""
+    """Details of notes besides numbers of nodes, over all ranks."""
 
     drawn_together: Counter[str] = field(default_factory=Counter)
     """By unit: ranks on which several threads or streams became one."""

@@ -83,7 +83,7 @@ def without_rows(graph: ExecutionGraph, is_dropped: NDArray[np.bool_], place: In
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each of a rank's n nodes ran, as far as the recording says."""
+    """Start of each of a rank's n nodes, as far as the recording says."""
 
     begins_ps: Ints
     ends_ps: Ints

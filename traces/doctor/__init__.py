@@ -1,4 +1,8 @@
-"""Finding and mending what is wrong with Chakra graphs as they are met in the wild."""
+"""Finding and mending what is wrong with Chakra graphs as they are met in the wild.
+
+Touch it to mend one more kind of mistake. It changes records only where they make the change certain, says
+what it did, and knows neither edits nor exports.
+"""
 
 from __future__ import annotations
 

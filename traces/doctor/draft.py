@@ -29,7 +29,7 @@ class Change:
     before: str
     after: str | None
     why: str = ""
-    """What makes the change certain, or why it could not be made."""
+    """Evidence that makes the change certain, or the reason why it could not be made."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Draft:
         return sorted(self.nodes, key=lambda node: node.id)
 
     def found(self) -> tuple[Mend, ...]:
-        """What was done and what was left, in the order in which it was found."""
+        """Mends made and left, in the order in which they were found."""
         return tuple(
             Mend(self.rank, kind, why, count, is_mended, tuple(first))
             for (kind, why, is_mended), (count, first) in self.mends.items()

@@ -1,4 +1,4 @@
-"""Who belongs to a process group that a graph names without its ranks."""
+"""Members of process groups that a graph names without their ranks."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _unlisted_sizes(draft: Draft) -> dict[str, int]:
 
 
 def _world_of(draft: Draft) -> int:
-    """How many ranks the default group has, as the graph lists it; 0 where it doesn't."""
+    """Number of ranks in the default group, as the graph lists it; 0 where it doesn't."""
     return max((group.size for group in observed_groups(draft.nodes) if group.is_default), default=0)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from chakrasim.traces.doctor.draft import Change, Draft, set_attribute, value_of
 from chakrasim.traces.graph import CommKind, NodeKind
-from chakrasim.traces.nccl_names import is_communication_kernel, kind_of_kernel
+from chakrasim.traces.names.nccl_names import is_communication_kernel, kind_of_kernel
 
 _ALSO_RUNS = {
     CommKind.ALL_REDUCE: {CommKind.BARRIER},
@@ -30,7 +30,7 @@ def input_bytes(node: Any) -> int | None:
 
 
 def is_device(node: Any) -> bool:
-    """Whether a node says that it runs on the accelerator, or doesn't say otherwise."""
+    """True if a node says that it runs on the accelerator, or doesn't say otherwise."""
     return not value_of(node, "is_cpu_op")
 
 

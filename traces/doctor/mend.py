@@ -25,7 +25,7 @@ MENDS = (
     streams.order_streams,
     streams.order_collectives,
 )
-"""In this order: each relies on what those before it put right. Groups, which join ranks, come last."""
+"""Order of the mends: each relies on what those before it put right. Groups, which join ranks, come last."""
 
 TITLES = {
     "id": "an id of two nodes",

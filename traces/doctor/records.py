@@ -1,4 +1,4 @@
-"""What is wrong with single records: ids, attributes, node kinds."""
+"""Mistakes in single records: ids, attributes, node kinds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from chakrasim.traces.doctor.draft import Change, Draft, find_attribute, set_attribute, value_of
 from chakrasim.traces.graph import NodeKind
-from chakrasim.traces.nccl_names import is_communication_kernel
+from chakrasim.traces.names.nccl_names import is_communication_kernel
 from chakrasim.traces.reading.decode import attribute_value
 
 USUAL_KINDS = {
@@ -46,7 +46,7 @@ _HOST_NAMES = (
 
 
 def renumber_duplicates(draft: Draft) -> Iterator[Change]:
-    """Of nodes with one id, the first keeps it; a repetition of it is dropped, another gets the next free id.
+    """Renumber nodes that share an id: the first keeps it, copies are dropped, others get the next free id.
 
     Dependencies on the id mean the first.
     """

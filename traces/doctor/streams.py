@@ -1,4 +1,4 @@
-"""Where nodes run, and in which order the device runs them, where the records make it certain."""
+"""Streams of nodes, and their order on the device, where the records make it certain."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ TensorUse = tuple[list[int], set[int], list[tuple[int, int]]]
 
 
 def _tensor_uses(nodes: list[Any], launch: list[tuple[int, int]]) -> list[TensorUse]:
-    """Of each storage: the rows of the device that have it, in order of launch; those of them that write it;
+    """Uses of each storage: the device's rows that have it, in order of launch; those of them that write it;
     the launches that allocate it, which are those that put it out without having been given it."""
     uses: dict[str, TensorUse] = {}
     for row in sorted(range(len(nodes)), key=launch.__getitem__):

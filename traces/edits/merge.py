@@ -9,8 +9,8 @@ from chakrasim.traces.edits.parts.columns import edges_of
 from chakrasim.traces.edits.parts.contract import contract, first_of_runs
 from chakrasim.traces.edits.parts.each import choose, counted, counts, with_graphs
 from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph, Ints, NodeKind
+from chakrasim.traces.names.patterns import matching_rows
 from chakrasim.traces.order import program_order
-from chakrasim.traces.patterns import matching_rows
 from chakrasim.traces.workload import Workload
 
 ALIKE = (

@@ -25,14 +25,14 @@ from chakrasim.traces.workload import ProcessGroup, Workload
 
 Ranks = tuple[int, ...]
 NOBODY = -1
-"""Of a rank about whose messages nothing is recorded."""
+"""Value of `Part.plays` for a rank about whose messages nothing is recorded."""
 OF_RANKS = ("comm_src", "comm_dst", "comm_root")
 """Attributes that name ranks, which have columns."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a missing rank is a copy of."""
+    """Source of a missing rank: the recorded rank that it is a copy of."""
 
     source: int
     """The recorded rank."""
@@ -101,7 +101,7 @@ def _mirrored(
 
 
 class _Families:
-    """Which groups the copies of a rank use."""
+    """Groups that the copies of a rank use."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
@@ -146,7 +146,7 @@ class _Families:
 def _parts(
     workload: Workload, families: _Families, missing: list[int], repeats_messages: bool
 ) -> dict[int, Part]:
-    """What each missing rank is a copy of."""
+    """Source of each missing rank."""
     recorded = list(workload.ranks)
     together = _Union(workload.world_size)
     regular = {
@@ -221,7 +221,7 @@ def _missing_peers(workload: Workload, rank: int) -> list[int]:
 
 
 def _is_same_anywhere(graph: ExecutionGraph, used: Mapping[str, Ranks], world: Ranks) -> bool:
-    """Whether a copy needs no change: no messages, and collectives of all ranks only."""
+    """True if a copy needs no change: no messages, and collectives of all ranks only."""
     is_message = (graph.kinds == NodeKind.SEND) | (graph.kinds == NodeKind.RECV)
     return not is_message.any() and all(ranks == world for ranks in used.values())
 

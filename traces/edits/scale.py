@@ -15,7 +15,7 @@ from chakrasim.traces.edits.parts.each import choose, counted, counts, mark_edit
 from chakrasim.traces.edits.parts.start import is_start_delay
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import ExecutionGraph, Ints, NodeKind
-from chakrasim.traces.patterns import matches
+from chakrasim.traces.names.patterns import matches
 from chakrasim.traces.units import whole_ps
 from chakrasim.traces.workload import Workload
 

@@ -122,7 +122,7 @@ def _entries(value: object) -> Sequence[str]:
 
 
 def _delays_ps(workload: Workload, windows: dict[int, Window]) -> dict[int, int]:
-    """How much later than the first each rank's step began."""
+    """Delay of each rank's step after the first one's."""
     clocks = {rank: graph.metadata.get(CLOCK) for rank, graph in workload.graphs.items()}
     begun = {rank: windows[rank].start_ps - clock for rank, clock in clocks.items() if isinstance(clock, int)}
     if len(begun) < len(windows):

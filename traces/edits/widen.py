@@ -32,7 +32,7 @@ from chakrasim.traces.workload import WORLD, ProcessGroup, Workload
 
 @dataclass(frozen=True)
 class Grid:
-    """Where ranks lie, before and after."""
+    """Position of ranks, before and after."""
 
     stride: int
     before: int
@@ -156,7 +156,7 @@ def _groups_called(workload: Workload, group: str | None) -> list[Ranks]:
 
 
 def _stride(ranks: Ranks) -> int | None:
-    """How far a group's ranks lie apart; None where that differs."""
+    """Stride between a group's ranks; None where it differs."""
     steps = np.unique(np.diff(np.sort(ranks)))
     return 1 if len(ranks) == 1 else int(steps[0]) if len(steps) == 1 else None
 

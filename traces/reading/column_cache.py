@@ -27,8 +27,8 @@ VARIABLE = "CHAKRASIM_CACHE"
 FORMAT = b"chakrasim columns 4\n"
 """At the beginning of every entry; another number where what is parsed, or how it is kept, changes."""
 SUFFIX = ".columns"
-MOST_BYTES = 2_000_000_000
-"""Of all entries; the ones not used for longest go first."""
+MAX_BYTES = 2_000_000_000
+"""Maximum size of all entries; the least recently used go first."""
 ABANDONED_S = 3600
 """A temporary file this old belongs to a process that was killed."""
 _DIGEST_BYTES = 16
@@ -46,7 +46,7 @@ class Columns:
 
 
 def folder() -> Path | None:
-    """Where entries are; None where the cache is off."""
+    """Folder of the entries; None where the cache is off."""
     stated = os.environ.get(VARIABLE)
     if stated == "off":
         return None
@@ -134,12 +134,12 @@ def store(name: str, columns: Columns) -> None:
     for array in kept.values():
         parts += [bytes(-size % 8), np.ascontiguousarray(array).view(np.uint8)]
         size += -size % 8 + array.nbytes
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         return
     try:
         where.mkdir(parents=True, exist_ok=True)
         # One look a process, unless it fills the cache itself.
-        if _used.get(where, MOST_BYTES) + size > MOST_BYTES:
+        if _used.get(where, MAX_BYTES) + size > MAX_BYTES:
             _used[where] = _make_room(where, size)
         _used[where] += size
         _write(where, f"{name}{SUFFIX}", parts)
@@ -179,7 +179,7 @@ def _make_room(where: Path, size: int) -> int:
                     os.unlink(file.path)
     total = sum(entry[1] for entry in entries) + size
     for _, freed, path in sorted(entries):
-        if total <= MOST_BYTES:
+        if total <= MAX_BYTES:
             break
         with contextlib.suppress(OSError):
             os.unlink(path)

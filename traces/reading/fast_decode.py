@@ -23,7 +23,7 @@ from chakrasim.traces.reading.proto_scan import INTEGERS, WORDS
 from chakrasim.traces.reading.records import AttributesOf, FileBytes, NodesAt
 from chakrasim.traces.reading.scan_columns import Nodes, read_columns, strings
 
-_MOST_WORDS = 128
+_MAX_WORDS = 128
 _TABLES = {
     "names": "name",
     "group_names": "pg_name",
@@ -41,14 +41,14 @@ class Source:
 
     data: bytes
     begin: int
-    """Where the records of nodes begin, which is also in what places of theirs mean."""
+    """Offset of the first node record; offsets of records count from there."""
     rank: int
     metadata: dict[str, Any]
     wants_more: bool
-    """Whether whole numbers that have no column are kept, for the report that asks for them."""
+    """True if whole numbers that have no column are kept, for the report that asks for them."""
     drops_unknown: bool
     digest: bytes | None
-    """Of all records but the first; without it nothing goes to the cache."""
+    """Digest of all records but the first; without it nothing goes to the cache."""
 
     @property
     def key(self) -> str | None:
@@ -244,7 +244,7 @@ def _words(data: bytes, nodes: Nodes, order: NDArray[np.int64]) -> Any:
             numbers[what], names[what] = strings(data, starts, sizes)
         except UnicodeDecodeError:
             return None
-        if what in ("dtype", "op_kind") and len(names[what]) > _MOST_WORDS:
+        if what in ("dtype", "op_kind") and len(names[what]) > _MAX_WORDS:
             return None
     return numbers, names
 

@@ -34,14 +34,14 @@ _COMM_TYPE, _DURATION, _START = 2, 5, 6
 _SOURCE, _DESTINATION, _ROOT, _DIMS, _IS_CPU, _WORDS = 8, 9, 10, 11, 12, 13
 _LANE = 14
 ABSENT = (-1, -1, -1, -1, -1, 0, -1, 0)
-"""Of `INTEGERS`."""
+"""Values of `INTEGERS` where a record has none."""
 
 _INT64_MAX = 2**63 - 1
-_MOST_US = _INT64_MAX // PS_PER_US
-_MOST_COMM_TYPE = 127
+_MAX_US = _INT64_MAX // PS_PER_US
+_MAX_COMM_TYPE = 127
 _SEND, _RECEIVE = int(NodeKind.SEND), int(NodeKind.RECV)
 _NONE, _INTEGER, _BOOLEAN, _STRING, _BOOLEANS, _OTHER = 0, 1, 2, 3, 4, 5
-"""What an attribute's value is."""
+"""Kinds of an attribute's value."""
 
 
 HELPERS = (
@@ -91,7 +91,7 @@ def _long_short(data: Any, at: int, end: int) -> tuple[Any, int]:
 
 
 def _skipped(data: Any, at: int, end: int, wire: int) -> int:
-    """Where a field of a message ends whose bytes don't matter; -1 where it isn't whole."""
+    """End of a skipped field of a message; -1 where it isn't whole."""
     if wire == 0:
         _, at = _varint(data, at, end)
         return at
@@ -115,7 +115,7 @@ def _is_ascii(data: Any, at: int, end: int) -> bool:
 
 
 def _is_strings(data: Any, at: int, end: int, fields: int) -> bool:
-    """Whether a message (IOInfo, StringList) holds nothing but strings, in fields 1 to `fields`."""
+    """True if a message (IOInfo, StringList) holds nothing but strings, in fields 1 to `fields`."""
     while at < end:
         tag, at = _short(data, at, end)
         if at < 0:
@@ -246,7 +246,7 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, columns: Any, 
                     kinds[node] = np.int64(value)
                     has_kind = True
                 else:
-                    if value > np.uint64(_MOST_US):
+                    if value > np.uint64(_MAX_US):
                         return -1
                     # an attribute with picoseconds has the last word, and comes behind
                     if seen != 0 or (field == 6 and integers[_START, node] >= 0):
@@ -385,7 +385,7 @@ def fill(data: Any, at: int, rank: int, words: Any, offsets: Any, columns: Any, 
                             return -1
                         peers[node] = number
                 else:
-                    if number < 0 or (index == _COMM_TYPE and number > _MOST_COMM_TYPE):
+                    if number < 0 or (index == _COMM_TYPE and number > _MAX_COMM_TYPE):
                         return -1
                     integers[index, node] = number
             else:

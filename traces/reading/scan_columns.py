@@ -20,7 +20,7 @@ class Nodes(NamedTuple):
 
     ids: NDArray[np.uint64]
     starts: NDArray[np.int64]
-    """Where the node's record begins."""
+    """Offset of the node's record."""
     ends: NDArray[np.int64]
     kinds: NDArray[np.int8]
     is_cpu: NDArray[np.bool_]
@@ -47,7 +47,7 @@ class Nodes(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What reads columns, and what numbers strings."""
+    """Compiled functions that read columns and number strings."""
 
     size: Callable[..., tuple[int, int, int]]
     fill: Callable[..., int]
@@ -56,7 +56,7 @@ class Compiled(NamedTuple):
 
 @cache
 def compiled() -> Compiled | None:
-    """What numba makes of them. None where compiling is turned off."""
+    """Functions compiled by numba; None where compiling is turned off."""
     if jit.is_off():
         return None
     for name in wire.HELPERS:  # as compiled functions call them

@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 
 
 def is_off() -> bool:
-    """Whether the user wants nothing compiled, by numba's own variable."""
+    """True if the user wants nothing compiled, by numba's own variable."""
     return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def is_loaded() -> bool:
-    """Whether numba is there already, so that using it costs next to nothing."""
+    """True if numba is there already, so that using it costs next to nothing."""
     return "numba" in sys.modules and not is_off()
 
 
@@ -45,7 +45,7 @@ def compiled(
 
 
 def _stamp(module: ModuleType) -> tuple[float, int]:
-    """When a module's file was changed, and its size: another one is another module."""
+    """Time of a module file's last change, and its size: another one is another module."""
     status = os.stat(str(module.__file__))
     return status.st_mtime, status.st_size
 
@@ -57,7 +57,7 @@ def announce(dispatcher: Any, what: str) -> None:
 
 
 def _is_cached(dispatcher: Any) -> bool:
-    """Whether numba has an index of compiled code for this very file."""
+    """True if numba has an index of compiled code for this very file."""
     try:
         index = os.path.join(dispatcher._cache.cache_path, dispatcher._cache._cache_file._index_name)
         with open(index, "rb"):

@@ -25,7 +25,7 @@ from chakrasim.traces.graph import DEFAULT_LANE, NO_LANE, ExecutionGraph, NodeKi
 from chakrasim.traces.shared import jit
 from chakrasim.traces.units import PS_PER_US
 from chakrasim.traces.writing.encode_fields import (
-    MOST_BYTES,
+    MAX_BYTES,
     Field,
     Lists,
     Numbers,
@@ -110,7 +110,7 @@ def _read_later(read: Callable[[int], dict[str, Any]], first: int, row: int) -> 
 
 
 def _fields(graph: ExecutionGraph, ids: NDArray[np.uint64]) -> list[Field]:
-    """What the records of a block hold; `ids` are those of the whole graph."""
+    """Fields of a block's records; `ids` are those of the whole graph."""
     starts, durations = graph.starts_ps, graph.durations_ps
     return [
         _number("id", graph.ids, graph.ids > 0),
@@ -141,7 +141,7 @@ def _tag(message: Any, field: str, wire_type: int) -> bytes:
 
 def _number(field: str, values: NDArray[Any], is_present: NDArray[np.bool_]) -> Field:
     """A whole-number field of Node."""
-    return Numbers(values, is_present, [_tag(schema.Node, field, 0)] * (MOST_BYTES + 1))
+    return Numbers(values, is_present, [_tag(schema.Node, field, 0)] * (MAX_BYTES + 1))
 
 
 def _whole(name: str, kind: str, values: NDArray[Any], is_present: NDArray[np.bool_]) -> Field:
@@ -151,11 +151,11 @@ def _whole(name: str, kind: str, values: NDArray[Any], is_present: NDArray[np.bo
 
 @cache
 def _heads(name: str, kind: str) -> list[bytes]:
-    """What stands before the value of an attribute, by the bytes that it takes."""
+    """Bytes before the value of an attribute, by the bytes that it takes."""
     tag = _tag(schema.Node, "attr", _LENGTH_DELIMITED)
     body = sized(_tag(schema.AttributeProto, "name", _LENGTH_DELIMITED), name.encode())
     body += _tag(schema.AttributeProto, kind, 0)
-    return [tag + varints(np.array([len(body) + size]))[0] + body for size in range(MOST_BYTES + 1)]
+    return [tag + varints(np.array([len(body) + size]))[0] + body for size in range(MAX_BYTES + 1)]
 
 
 def _attribute(name: str, **value: Any) -> bytes:

@@ -19,8 +19,8 @@ from chakrasim.traces.graph import Ints
 from chakrasim.traces.shared import jit
 
 NUMBER, TEXT, LIST = 0, 1, 2
-MOST_BYTES = 10
-"""Of a varint: 64 bits in sevens."""
+MAX_BYTES = 10
+"""Maximum bytes of a varint: 64 bits in sevens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Numbers:
     """Integers [n]."""
     is_present: NDArray[np.bool_]
     heads: Sequence[bytes]
-    """What stands before a number that takes 0 to `MOST_BYTES` bytes."""
+    """Bytes before a number that takes 0 to `MAX_BYTES` bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def _texts(field: Field) -> list[bytes]:
     rows = np.flatnonzero(counts)
     ids = varints(field.values)
     firsts = field.offsets[rows].tolist()
-    heads = [sized(field.tag, b"\0" * size)[:-size] for size in range(1, MOST_BYTES + 1)]
+    heads = [sized(field.tag, b"\0" * size)[:-size] for size in range(1, MAX_BYTES + 1)]
     found = [heads[len(ids[at]) - 1] + ids[at] for at in firsts]
     for k in np.flatnonzero(counts[rows] > 1).tolist():
         found[k] = sized(field.tag, b"".join(ids[firsts[k] : firsts[k] + int(counts[rows[k]])]))
@@ -122,14 +122,14 @@ def framed(fields: Sequence[Field], put: Callable[..., int] | None = None) -> by
         np.zeros((len(fields), n), dtype=np.uint64),
         np.ones((len(fields), n), dtype=np.bool_),
     )
-    most = n * MOST_BYTES
+    most = n * MAX_BYTES
     for place, field in enumerate(fields):
         firsts.append(len(entries))
         if isinstance(field, Numbers):
             kinds.append(NUMBER)
             values[place], is_present[place] = field.values.astype(np.uint64), field.is_present
             entries += field.heads
-            most += n * (max(map(len, field.heads)) + MOST_BYTES)
+            most += n * (max(map(len, field.heads)) + MAX_BYTES)
         elif isinstance(field, Texts):
             kinds.append(TEXT)
             index = field.index.astype(np.int64)
@@ -142,7 +142,7 @@ def framed(fields: Sequence[Field], put: Callable[..., int] | None = None) -> by
             offsets[place] = field.offsets + sum(map(len, lists))
             lists.append(field.values)
             entries.append(field.tag)
-            most += n * (len(field.tag) + MOST_BYTES) + len(field.values) * MOST_BYTES
+            most += n * (len(field.tag) + MAX_BYTES) + len(field.values) * MAX_BYTES
     ends = np.zeros(len(entries) + 1, dtype=np.int64)
     np.cumsum([*map(len, entries)], out=ends[1:])
     out = np.empty(most, dtype=np.uint8)

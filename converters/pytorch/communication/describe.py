@@ -26,7 +26,7 @@ from chakrasim.converters.pytorch.communication.enclosing_ops import Source
 from chakrasim.converters.pytorch.communication.groups import Group, Groups
 from chakrasim.converters.pytorch.read.spellings import kind_of_operation
 from chakrasim.traces.graph import CommKind, NodeKind
-from chakrasim.traces.nccl_names import (
+from chakrasim.traces.names.nccl_names import (
     dtype_of_kernel,
     is_communication_kernel,
     kind_of_kernel,

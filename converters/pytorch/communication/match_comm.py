@@ -24,7 +24,7 @@ from chakrasim.converters.pytorch.communication.gloo import JobGroups
 from chakrasim.converters.pytorch.communication.groups import Groups
 from chakrasim.converters.pytorch.device.device_ops import DeviceOps
 from chakrasim.converters.pytorch.read.kineto import KERNEL, Recording
-from chakrasim.traces.nccl_names import is_communication_kernel
+from chakrasim.traces.names.nccl_names import is_communication_kernel
 
 
 def find_communications(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 NEEDS_MORE, BAD = -1, -2
-"""In place of a position in the text: it ends before, or isn't as expected."""
+"""Results instead of a position in the text: it ends before, or isn't as expected."""
 _MAX_DEPTH = 60
 
 HELPERS = ("space", "plain_end", "string_end", "number_end", "literal_end", "skip")

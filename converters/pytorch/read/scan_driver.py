@@ -269,9 +269,9 @@ class _Scan:
             self.streams.append(collected.stream(_value(device), number))
 
 
-def _table(most: int, size_bytes: int) -> Table:
-    slots = np.full(2 * most, -1, dtype=np.int32)
-    return Table(np.empty(size_bytes, dtype=np.uint8), np.zeros((most, 4), dtype=np.int64), slots)
+def _table(maximum: int, size_bytes: int) -> Table:
+    slots = np.full(2 * maximum, -1, dtype=np.int32)
+    return Table(np.empty(size_bytes, dtype=np.uint8), np.zeros((maximum, 4), dtype=np.int64), slots)
 
 
 def _strings(table: Table, begin: int, end: int) -> Iterator[tuple[bytes, bytes, int]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chakrasim.traces.errors import ConfigError, UnknownName
-from chakrasim.traces.yaml_files import read_mapping, require_known, shown
+from chakrasim.traces.shared.yaml_files import read_mapping, require_known, shown
 
 MOST = 10**11
 """Rows of a table, or whatever else is counted: what is beyond is a slip."""

@@ -41,7 +41,7 @@ from chakrasim.converters.synthetic.op_cost.layers import (
 from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, ExecutionGraph
-from chakrasim.traces.op_kinds import ELEMENTWISE, MATMUL
+from chakrasim.traces.names.op_kinds import ELEMENTWISE, MATMUL
 from chakrasim.traces.workload import Workload
 
 SHARDINGS = ("round-robin", "greedy")

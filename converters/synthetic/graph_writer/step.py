@@ -12,7 +12,7 @@ from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.memory import ALLOCATES, FREES
-from chakrasim.traces.op_kinds import LAUNCH
+from chakrasim.traces.names.op_kinds import LAUNCH
 
 FORWARD, BACKWARD, OPTIMIZER = range(3)
 """The attribute `pass`."""

@@ -18,7 +18,7 @@ from chakrasim.converters.synthetic.micro.microbenchmarks import workload_of
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
-from chakrasim.traces.op_kinds import KERNELS
+from chakrasim.traces.names.op_kinds import KERNELS
 from chakrasim.traces.workload import Workload
 
 DTYPES = ("fp32", "fp16", "bf16")

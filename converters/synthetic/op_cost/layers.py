@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from chakrasim.traces.errors import UnknownName
-from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
 
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 """Of an element by data type."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
 
 BYTES = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5}
 """Of an element by data type."""

@@ -41,7 +41,7 @@ from chakrasim.converters.synthetic.transformer.plan.schedule import (
     passes,
 )
 from chakrasim.traces.graph import CommKind, ExecutionGraph, Ints
-from chakrasim.traces.op_kinds import ELEMENTWISE
+from chakrasim.traces.names.op_kinds import ELEMENTWISE
 from chakrasim.traces.workload import Workload
 
 

@@ -26,7 +26,7 @@ from chakrasim.converters.synthetic.op_cost.layers import (
     windows,
 )
 from chakrasim.traces.errors import ConfigError, UnknownName
-from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 
 CLASSES = 1000
 Shape = tuple[int, int, int, int]

@@ -10,7 +10,7 @@ from chakrasim.converters.synthetic.op_cost.layers import Formats
 from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
 from chakrasim.converters.synthetic.vision.networks import Images, Network, network
 from chakrasim.traces.graph import ExecutionGraph
-from chakrasim.traces.op_kinds import ELEMENTWISE
+from chakrasim.traces.names.op_kinds import ELEMENTWISE
 from chakrasim.traces.workload import Workload
 
 

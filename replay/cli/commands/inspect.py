@@ -14,7 +14,7 @@ from chakrasim.replay.report.jsontext import print_json
 if TYPE_CHECKING:
     from chakrasim.traces.workload import Workload
 
-MOST_NODES = 100_000
+MAX_NODES = 100_000
 """Of larger workloads, what could be mended is looked for only when asked: it takes 15 s for so many."""
 
 
@@ -63,7 +63,7 @@ def inspect(
             options=options,
             progress=report,
         )
-        found = mend_workload(trace, workload, groups)[1] if problems and len(workload) < MOST_NODES else ()
+        found = mend_workload(trace, workload, groups)[1] if problems and len(workload) < MAX_NODES else ()
         document = describe_workload(workload, problems, found)
     if as_json:
         print_json(document)
@@ -74,7 +74,7 @@ def inspect(
         print_trace(people_console(), document)
     if problems:
         hint = ""
-        if document["mendable"] or len(workload) >= MOST_NODES:
+        if document["mendable"] or len(workload) >= MAX_NODES:
             hint = f"; chakrasim inspect {shlex.quote(trace)} --fix OUT mends what is certain"
         click.echo(f"chakrasim: error: {trace}: {len(problems):,} problems found{hint}", err=True)
         ctx.exit(EXIT_BAD_INPUT)

@@ -11,7 +11,7 @@ from chakrasim.replay.cli.common import json_option
 from chakrasim.replay.report.jsontext import print_json
 
 if TYPE_CHECKING:
-    from chakrasim.traces.registry import Entry
+    from chakrasim.traces.shared.registry import Entry
 
 
 @click.command(epilog="\b\nExample:\n  chakrasim plugins\n")

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 MIN_STRIDE_NODES = 1000
 """Nodes between two looks at the state: a look takes as long as a hundred."""
 LOOKS = 12
-"""How many are kept."""
+"""Number of looks that are kept."""
 STARTED, HAS_ENDED, PARENT = 2, 1, 4
 
 
@@ -108,7 +108,7 @@ class Repetition:
             self._begin(state)
 
     def finish(self) -> int:
-        """How many nodes were skipped."""
+        """Number of skipped nodes, told to the log."""
         if self.skipped:
             count = int(self._periods.bases[-1])
             log.debug(
@@ -244,7 +244,7 @@ class Repetition:
                 column[places] = column[own] + repeated * took_ps
 
     def _replace_lanes(self, state: State) -> None:
-        """What waits for a lane, and how many haven't arrived, follow from what has started."""
+        """Rebuild lane queues and counts of absent members from the nodes that have started."""
         fixed = self._fixed
         has_started = state.starts_ps >= 0
         is_waiting = (state.parents_left == 0) & ~has_started & (fixed.lanes >= 0)
@@ -291,7 +291,7 @@ def _first_waiting(state: State, first: int, last: int) -> int:
 
 
 def _are_alike(state: State, first: int, last: int, length: int, sinks: Ints) -> bool:
-    """Whether nodes until `last` are exactly as those a period before, but for partners (see `periods.py`).
+    """True if nodes until `last` are exactly as those a period before, but for partners (see `periods.py`).
 
     Their children are, too, or the same `sinks`.
     """

@@ -1,4 +1,4 @@
-"""Where a workload repeats itself: equal iterations, micro-batches or layers, as equal stretches of rows.
+"""Repetition in a workload: equal iterations, micro-batches or layers, as equal stretches of rows.
 
 Each rank has a length, of a period. A node is like the one a period later if the loop can't tell them apart:
 the same role, lane and duration, children at the same places after it, and the same partners, as many periods
@@ -20,22 +20,22 @@ from chakrasim.traces.graph import Ints
 
 MIN_NODES = 20_000
 """Fewer are replayed before anything is found."""
-LEAST_SHARE = 0.2
-"""Of all nodes that have to lie in what repeats."""
+MIN_SHARE = 0.2
+"""Minimum share of nodes in repeating stretches; below it, extrapolation doesn't pay."""
 SAMPLE = 24
 """Rows that have to recur somewhere, else nothing is looked for."""
 BUCKETS = 1 << 14
 MIN_PERIODS = 4
-"""Of a stretch."""
+"""Minimum number of periods in a stretch."""
 MAX_LENGTHS = 4
 MAX_SAMPLED = 1 << 16
 """Rows of the middle in which a length is looked for first."""
 WIDE = 8
 """Minimum in-degree of a node treated as a common sink."""
 MAX_RECURRENCES = 12
-"""Of a row in a period, else others are tried."""
+"""Maximum recurrences of a row within one period; beyond it, other rows are tried."""
 LEVELS = 4
-"""Of repetition within repetition: layers, micro-batches, iterations."""
+"""Maximum depth of nested repetition: layers, micro-batches, iterations."""
 MAX_FACTOR = 64
 MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 
@@ -52,7 +52,7 @@ class Periods:
     """Ascending: where stretches begin within which each node is like the one a period later, of
     `MIN_PERIODS` at least."""
     ends: Ints
-    """Where they end."""
+    """Ends of the stretches."""
     sinks: Ints
     """Ascending: nodes of many parents, of which some are alike but wait in the same one."""
 
@@ -96,15 +96,15 @@ def find_periods(state: State, sizes: Sequence[int]) -> tuple[int, list[tuple[in
         # Another length, where there is the most room left.
         edges = [base, *(edge for stretch in stretches for edge in stretch[:2]), last]
         left = max(zip(edges[::2], edges[1::2], strict=True), key=lambda pair: pair[1] - pair[0])
-        if left[1] - left[0] < LEAST_SHARE * (last - base):
+        if left[1] - left[0] < MIN_SHARE * (last - base):
             break
-    return leader, stretches if saved >= LEAST_SHARE * n else []
+    return leader, stretches if saved >= MIN_SHARE * n else []
 
 
 def _periods(
     state: State, signatures: Ints, wide: _WideEdges, bases: Ints, leader: int, length: int
 ) -> Periods:
-    """How all ranks repeat if the leader does with this length."""
+    """Periods of all ranks, given the leader's length."""
     lengths = _followed(state, signatures, bases, leader, length)
     lengths *= _factor(signatures, bases, lengths)
     is_break = np.ones(int(bases[-1]) + 1, dtype=np.bool_)
@@ -123,7 +123,7 @@ def _periods(
 
 
 def _recurs(durations_ps: Ints) -> bool:
-    """Whether some rows at one of three places recur elsewhere, by their durations."""
+    """True if some rows at one of three places recur elsewhere, by their durations."""
     n = len(durations_ps) - SAMPLE
     for first in (n // 2, n // 4, 3 * n // 4):
         if first < 0:
@@ -224,7 +224,7 @@ def distinct(values: Ints) -> tuple[Ints, Ints]:
 
 
 def is_member(roles: NDArray[np.int8]) -> NDArray[np.bool_]:
-    """Which of these take part in collectives."""
+    """Mask of members of collectives."""
     return np.equal(roles, COLLECTIVE) | np.equal(roles, EAGER)
 
 
@@ -272,7 +272,7 @@ def _best_length(signatures: Ints) -> int:
 
 
 def _distances(signatures: Ints, rows: Ints) -> set[int]:
-    """How far equal rows lie apart, of those that recur like the most others, and of the rarest."""
+    """Distances between equal rows: of those that recur as most others do, and of the rarest."""
     buckets = ((signatures * MIXERS.astype(np.int64)[0]) >> 40) & (BUCKETS - 1)
     recurrences = np.bincount(buckets, minlength=BUCKETS)
     weights = np.bincount(recurrences, weights=recurrences)
@@ -354,7 +354,7 @@ def members_of(state: State, collectives: Ints) -> Ints:
 
 
 def _factor(signatures: Ints, bases: Ints, lengths: Ints) -> int:
-    """How many of the leader's periods it takes until all ranks repeat: some may do so less often."""
+    """Number of the leader's periods until all ranks repeat: some may do so less often."""
     factor = 1
     for rank, length in enumerate(lengths.tolist()):
         own = signatures[bases[rank] : bases[rank + 1]]

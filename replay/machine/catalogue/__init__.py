@@ -1,4 +1,7 @@
-"""Machine files that come with the package: `hgx-h100` is `hgx-h100.yaml` as a `MachineFile`."""
+"""Machine files that come with the package: `hgx-h100` is `hgx-h100.yaml` as a `MachineFile`.
+
+Touch it to add a machine: a YAML file here, with a source for each figure. It holds data only.
+"""
 
 from __future__ import annotations
 

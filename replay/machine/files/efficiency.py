@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from chakrasim.replay.machine.efficiency import DEFAULT, FULL, Curve, Efficiency
-from chakrasim.replay.machine.files.fields import LEAST, MOST, Block, finite
-from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+from chakrasim.replay.machine.files.fields import MAX_VALUE, MIN_VALUE, Block, finite
+from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 from chakrasim.traces.units import PS_PER_US
 
 OPERATIONS = {"GFLOP": 1e9, "FLOP": 1.0}
@@ -48,8 +48,8 @@ def _curve(block: Block, units: Mapping[str, float]) -> Curve:
     key = single if block.has(single) else usual
     block.keys((key, SHARES), (usual, single))
     sizes = tuple(size * units[key] for size in _numbers(block, key))
-    if not all(LEAST <= size <= MOST for size in sizes) or any(b <= a for a, b in pairwise(sizes)):
-        least, most = LEAST / units[key], MOST / units[key]
+    if not all(MIN_VALUE <= size <= MAX_VALUE for size in sizes) or any(b <= a for a, b in pairwise(sizes)):
+        least, most = MIN_VALUE / units[key], MAX_VALUE / units[key]
         block.expected(key, f"ascending numbers, from {least:g} to {most:g}")
     shares = _numbers(block, SHARES)
     if not all(0 < share <= 1 for share in shares):

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chakrasim.traces.errors import ConfigError, nearest
-from chakrasim.traces.yaml_files import shown, unknown_key
+from chakrasim.traces.shared.yaml_files import shown, unknown_key
 
 GIGA = 1e9
-LEAST, MOST = 1.0, 1e30
-"""Of a bandwidth, a peak or a memory: what is beyond is a slip, and would be beyond int64 in a time."""
-MOST_PS = 10**15
-"""Of a latency, 1,000 s: so far floats hold picoseconds exactly, and sums of many fit in int64."""
-MOST_BUS_NS = 1e9
-"""Of each parameter of a bus."""
-MOST_WHOLE = 2**63 - 1
+MIN_VALUE, MAX_VALUE = 1.0, 1e30
+"""Range of a bandwidth, peak or memory: beyond it is a slip, and times would overflow int64."""
+MAX_PS = 10**15
+"""Maximum latency, 1,000 s: so far floats hold picoseconds exactly, and sums of many fit in int64."""
+MAX_BUS_NS = 1e9
+"""Maximum of each parameter of a bus."""
+MAX_WHOLE = 2**63 - 1
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file says. Raises ConfigError if it isn't JSON, OSError if it can't be opened."""
+    """Content of a JSON file. Raises ConfigError if it isn't JSON, OSError if it can't be opened."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
@@ -90,15 +90,15 @@ class Block:
             self.fail(f"has {key}: {shown(value)}; {hint}expected one of {', '.join(choices)}")
         return value
 
-    def number(self, key: str, default: float | None = None, most: float = math.inf) -> float:
+    def number(self, key: str, default: float | None = None, maximum: float = math.inf) -> float:
         """A finite number of 0 or more; the default where the key is absent."""
         if default is not None and key not in self.content:
             return default
         value = finite(self.content[key])
         if value is None or value < 0:
             self.expected(key, "a number of 0 or more")
-        if value > most:
-            self.expected(key, f"a number of at most {most:,.0f}")
+        if value > maximum:
+            self.expected(key, f"a number of at most {maximum:,.0f}")
         return value
 
     def positive(self, key: str, unit: float = 1.0) -> float:
@@ -107,21 +107,21 @@ class Block:
         if number is None or number <= 0:
             self.expected(key, "a number above 0")
         value = number * unit
-        if not LEAST <= value <= MOST:
-            self.expected(key, f"a number from {LEAST / unit:g} to {MOST / unit:g}")
+        if not MIN_VALUE <= value <= MAX_VALUE:
+            self.expected(key, f"a number from {MIN_VALUE / unit:g} to {MAX_VALUE / unit:g}")
         return value
 
     def time_ps(self, key: str, ps_per_unit: int, default: float | None = None) -> int:
         """A time of 0 or more; the default, in the key's unit, where the key is absent."""
-        return round(self.number(key, default, MOST_PS / ps_per_unit) * ps_per_unit)
+        return round(self.number(key, default, MAX_PS / ps_per_unit) * ps_per_unit)
 
-    def whole(self, key: str, least: int, default: int | None = None) -> int:
+    def whole(self, key: str, minimum: int, default: int | None = None) -> int:
         """A whole number; the default where the key is absent."""
         if default is not None and key not in self.content:
             return default
         value = self.content[key]
-        if not is_whole(value, least):
-            self.expected(key, f"a whole number of {least} or more")
+        if not is_whole(value, minimum):
+            self.expected(key, f"a whole number of {minimum} or more")
         return int(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -162,9 +162,9 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def is_whole(value: Any, least: int) -> bool:
-    """Whether a value is an int, no bool, large enough, and fits in 64 bits."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_WHOLE
+def is_whole(value: Any, minimum: int) -> bool:
+    """True if a value is an int, no bool, large enough, and fits in 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= MAX_WHOLE
 
 
 def found_near(file: Path, path: str) -> str | None:

@@ -9,8 +9,8 @@ from chakrasim.replay.machine.files.fields import Block, finite
 from chakrasim.replay.machine.nccl_parameters import PROTOCOLS, SIMPLE, Calibration, InSwitch, Links, Protocol
 from chakrasim.traces.units import PS_PER_US
 
-MOST_ENDS = 10.0
-"""Of `ring_ends`: more steps than those of a small ring are a slip."""
+MAX_ENDS = 10.0
+"""Maximum of `ring_ends`: more steps than those of a small ring are a slip."""
 
 
 def read_calibration(block: Block, dimensions: Sequence[str]) -> Calibration:
@@ -31,7 +31,7 @@ def read_calibration(block: Block, dimensions: Sequence[str]) -> Calibration:
         protocols=found,
         links=tuple(_links(_inner(links, name), tuple(found)) for name in dimensions),
         tree_efficiency=_share(block, "tree_efficiency"),
-        ring_ends=block.number("ring_ends", most=MOST_ENDS),
+        ring_ends=block.number("ring_ends", maximum=MAX_ENDS),
         peer_ps=block.time_ps("peer_us", PS_PER_US),
         in_switch=_in_switch(_inner(block, "nvls")) if block.has("nvls") else None,
     )

@@ -10,8 +10,8 @@ from chakrasim.replay.machine.algorithm_names import is_algorithm
 from chakrasim.replay.machine.files.efficiency import read_efficiency
 from chakrasim.replay.machine.files.fields import (
     GIGA,
-    MOST_BUS_NS,
-    MOST_PS,
+    MAX_BUS_NS,
+    MAX_PS,
     Block,
     found_near,
     is_whole,
@@ -40,8 +40,8 @@ from chakrasim.replay.machine.topology import TOPOLOGIES, Ring
 from chakrasim.replay.plugins import ALGORITHMS, COMPUTE, NETWORKS
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.graph import CommKind
+from chakrasim.traces.shared.yaml_files import read_yaml, shown
 from chakrasim.traces.units import PS_PER_NS, PS_PER_US
-from chakrasim.traces.yaml_files import read_yaml, shown
 
 KINDS = {kind.label: kind for kind in CommKind}
 
@@ -117,9 +117,9 @@ def _options(file: Block) -> dict[str, dict[str, Any]]:
 
 
 def _cycle_ps(file: Block) -> int:
-    cycle_ps = file.whole("cycle_ps", least=1, default=1)
-    if cycle_ps > MOST_PS:
-        file.expected("cycle_ps", f"at most {MOST_PS:,}")
+    cycle_ps = file.whole("cycle_ps", minimum=1, default=1)
+    if cycle_ps > MAX_PS:
+        file.expected("cycle_ps", f"at most {MAX_PS:,}")
     return cycle_ps
 
 
@@ -156,7 +156,7 @@ def _memory_bytes(block: Block) -> int | None:
     if block.has("memory_bytes"):
         if block.has("memory_GB"):
             block.fail("has both memory_GB and memory_bytes; expected one of them")
-        return block.whole("memory_bytes", least=1)
+        return block.whole("memory_bytes", minimum=1)
     return int(block.positive("memory_GB", GIGA)) if block.has("memory_GB") else None
 
 
@@ -183,12 +183,12 @@ def _dimensions(file: Block) -> tuple[Dimension, ...]:
             Dimension(
                 name=block.text("name"),
                 topology=topology,
-                size=None if block.content["size"] == "any" else block.whole("size", least=1),
+                size=None if block.content["size"] == "any" else block.whole("size", minimum=1),
                 bandwidth_Bps=block.rate("bandwidth_GBps", "bandwidth_Bps"),
                 latency_ps=block.time_ps("latency_ns", PS_PER_NS),
-                ring_size=block.whole("ring_size", least=1) if block.has("ring_size") else None,
-                ring_stride=block.whole("ring_stride", least=1, default=1),
-                packet_bytes=block.whole("packet_bytes", least=1, default=DEFAULT_PACKET_BYTES),
+                ring_size=block.whole("ring_size", minimum=1) if block.has("ring_size") else None,
+                ring_stride=block.whole("ring_stride", minimum=1, default=1),
+                packet_bytes=block.whole("packet_bytes", minimum=1, default=DEFAULT_PACKET_BYTES),
             )
         )
     return tuple(dimensions)
@@ -236,7 +236,7 @@ def _remote_memory(file: Block) -> RemoteMemory:
         bandwidth_Bps=block.rate("bandwidth_GBps", "bandwidth_Bps"),
         latency_ps=block.time_ps("latency_ns", PS_PER_NS),
         sharing=sharing,
-        ranks_per_node=block.whole("ranks_per_node", least=1, default=1),
+        ranks_per_node=block.whole("ranks_per_node", minimum=1, default=1),
     )
 
 
@@ -253,9 +253,9 @@ def _scheduling(file: Block, path: Path) -> Scheduling:
     has_reduction = block.has("reduction_GBps") or block.has("reduction_Bps")
     return Scheduling(
         rules=RULES[block.choice("rules", RULES)] if block.has("rules") else default.rules,
-        chunks=block.whole("chunks", least=1, default=default.chunks),
-        active_chunks=block.whole("active_chunks", least=1, default=default.active_chunks),
-        queues=block.whole("queues", least=1, default=default.queues),
+        chunks=block.whole("chunks", minimum=1, default=default.chunks),
+        active_chunks=block.whole("active_chunks", minimum=1, default=default.active_chunks),
+        queues=block.whole("queues", minimum=1, default=default.queues),
         all_reduce=word("all_reduce"),
         dimension_order=word("dimension_order"),
         queue_order=word("queue_order"),
@@ -275,11 +275,11 @@ def _scheduling(file: Block, path: Path) -> Scheduling:
 def _bus(block: Block) -> Bus:
     block.keys(tuple(field.name for field in fields(Bus)))
     return Bus(
-        latency_ns=block.number("latency_ns", most=MOST_BUS_NS),
-        overhead_ns=block.number("overhead_ns", most=MOST_BUS_NS),
-        gap_ns=block.number("gap_ns", most=MOST_BUS_NS),
-        ns_per_byte=block.number("ns_per_byte", most=MOST_BUS_NS),
-        reduction_ns_per_100_bytes=block.whole("reduction_ns_per_100_bytes", least=0),
+        latency_ns=block.number("latency_ns", maximum=MAX_BUS_NS),
+        overhead_ns=block.number("overhead_ns", maximum=MAX_BUS_NS),
+        gap_ns=block.number("gap_ns", maximum=MAX_BUS_NS),
+        ns_per_byte=block.number("ns_per_byte", maximum=MAX_BUS_NS),
+        reduction_ns_per_100_bytes=block.whole("reduction_ns_per_100_bytes", minimum=0),
     )
 
 

@@ -23,7 +23,7 @@ from chakrasim.replay.machine.machine import (
 )
 from chakrasim.replay.machine.scheduling import Scheduling
 from chakrasim.traces.graph import CommKind
-from chakrasim.traces.op_kinds import ATTENTION, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 from chakrasim.traces.units import PS_PER_US, ps_to_ns
 
 Content = dict[str, Any]
@@ -164,7 +164,7 @@ def _dimension(dimension: Dimension) -> Content:
 
 
 def _collectives(algorithms: Mapping[CommKind, tuple[str, ...]], dimensions: int) -> Content:
-    """What most kinds use as the default, and the kinds that differ."""
+    """Default algorithm, which most kinds use, and the kinds that differ."""
     ((default, _),) = Counter(algorithms.values()).most_common(1)
 
     def written(names: tuple[str, ...]) -> str | list[str]:

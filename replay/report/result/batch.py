@@ -184,8 +184,8 @@ def _memory(memory: Mapping[str, Any] | None) -> str:
     """Of the rank that needs the most."""
     if memory is None or memory["fits"] is None:
         return ""
-    least_bytes = min(rank["spare_bytes"] for rank in memory["ranks"])
-    return "fits" if memory["fits"] else f"lacks {format_bytes(-least_bytes)}"
+    min_bytes = min(rank["spare_bytes"] for rank in memory["ranks"])
+    return "fits" if memory["fits"] else f"lacks {format_bytes(-min_bytes)}"
 
 
 def _print_table(console: Console, title: str, rows: Sequence[_Row]) -> None:

@@ -14,7 +14,7 @@ from chakrasim.traces.units import format_time, ps_to_ns
 if TYPE_CHECKING:
     from chakrasim.replay.analysis.fidelity import Compared, Fidelity
 
-MOST_RANKS = 16
+MAX_RANKS = 16
 GOOD_PERCENT = 1.0
 """Below this an error is no news."""
 
@@ -71,7 +71,7 @@ def print_fidelity(console: Console, found: Sequence[Fidelity], *, is_what_if: b
             *("busy streams\noff by", "phases\noff by"),
         ),
     )
-    shown = sorted(found, key=lambda rank: -abs(rank.span.error_percent))[:MOST_RANKS]
+    shown = sorted(found, key=lambda rank: -abs(rank.span.error_percent))[:MAX_RANKS]
     for rank in sorted(shown, key=lambda rank: rank.rank):
         table.add_row(
             str(rank.rank),

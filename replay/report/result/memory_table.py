@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
-MOST_RANKS = 16
+MAX_RANKS = 16
 """More ranks than these are summarised."""
 FULLEST = 3
 WIDE = 104
@@ -67,7 +67,7 @@ def print_memory(console: Console, memory: Document) -> None:
         )
 
     fullest = sorted(ranks, key=lambda rank: -rank["peak_bytes"])
-    if len(ranks) <= MOST_RANKS:
+    if len(ranks) <= MAX_RANKS:
         for rank in ranks:
             add(str(rank["rank"]), rank)
     else:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
-MOST_RANKS = 16
+MAX_RANKS = 16
 """More ranks than these are summarised."""
 SLOWEST = 3
 MAX_ROWS = 14
@@ -233,7 +233,7 @@ def _print_ranks(console: Console, ranks: Sequence[Document]) -> None:
     show = _share_for(console.width)
     finished = [rank for rank in ranks if rank["finish_ns"] is not None]
     table = new_table("Ranks", ("rank",), ("finish", *SHARES))
-    if len(ranks) <= MOST_RANKS:
+    if len(ranks) <= MAX_RANKS:
         for rank in ranks if finished else ():
             _add_rank(table, str(rank["rank"]), rank, show)
         print_table(console, table)

@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 MAX_CHANGES = 3
 """Changed nodes of one kind that people are shown; the JSON has a few more."""
-MOST_RANKS = 16
+MAX_RANKS = 16
 LONGEST_NAME = 44
 
 
@@ -108,14 +108,14 @@ def _print_changes(console: Console, title: str, entries: Sequence[Mapping[str, 
             alike.append(([rank], own))
         else:
             same.append(rank)
-    for ranks, own in alike[:MOST_RANKS]:
+    for ranks, own in alike[:MAX_RANKS]:
         what = "rank" if len(ranks) == 1 else "each of ranks"
         console.print(f"{title}, {what} {listed_ranks(ranks)}", style="bold")
         for entry in own:
             _print_entry(console, entry)
         console.print()
-    if len(alike) > MOST_RANKS:
-        console.print(f" … and {len(alike) - MOST_RANKS:,} more ranks (--json lists them all)\n", style="dim")
+    if len(alike) > MAX_RANKS:
+        console.print(f" … and {len(alike) - MAX_RANKS:,} more ranks (--json lists them all)\n", style="dim")
 
 
 def _print_entry(console: Console, entry: Mapping[str, Any]) -> None:

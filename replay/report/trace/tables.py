@@ -22,9 +22,9 @@ from chakrasim.replay.report.trace.mends import print_mendable
 from chakrasim.replay.report.trace.problems import print_problems
 from chakrasim.traces.units import format_bytes
 
-MOST_RANKS = 16
+MAX_RANKS = 16
 """More ranks than these are cut short in a table; the JSON has them all."""
-MOST_LANES = 12
+MAX_LANES = 12
 
 
 def print_trace(console: Console, trace: Mapping[str, Any]) -> None:
@@ -65,8 +65,8 @@ def print_conversion(console: Console, conversion: Mapping[str, Any]) -> None:
     table = new_table(
         "Converted", ("rank", "file"), ("nodes", "dependencies", "not understood", "recorded span")
     )
-    ranks = conversion["ranks"][:MOST_RANKS]
-    cut = len(conversion["ranks"]) - MOST_RANKS
+    ranks = conversion["ranks"][:MAX_RANKS]
+    cut = len(conversion["ranks"]) - MAX_RANKS
     for rank in ranks:
         table.add_row(
             str(rank["rank"]),
@@ -101,7 +101,7 @@ def _print_ranks(console: Console, ranks: list[Mapping[str, Any]]) -> None:
         ("rank", "file"),
         ("nodes", "dependencies", "with recorded duration", "recorded span"),
     )
-    for rank in ranks[:MOST_RANKS]:
+    for rank in ranks[:MAX_RANKS]:
         table.add_row(
             str(rank["rank"]),
             Path(rank["source"]).name,
@@ -110,17 +110,17 @@ def _print_ranks(console: Console, ranks: list[Mapping[str, Any]]) -> None:
             show_count(rank["recorded_nodes"]),
             show_ns(rank["span_ns"]),
         )
-    print_table(console, table, len(ranks) - MOST_RANKS, "ranks")
+    print_table(console, table, len(ranks) - MAX_RANKS, "ranks")
 
 
 def _print_memory(console: Console, ranks: list[Mapping[str, Any]]) -> None:
     ranks = [rank for rank in ranks if "held" in rank]
     parts = held_parts(ranks)
     table = new_table("Memory held throughout", ("rank",), (*parts, "together"))
-    for rank in ranks[:MOST_RANKS]:
+    for rank in ranks[:MAX_RANKS]:
         sizes = [rank["held"].get(part, 0) for part in parts]
         table.add_row(str(rank["rank"]), *map(format_bytes, (*sizes, sum(sizes))))
-    print_table(console, table, len(ranks) - MOST_RANKS, "ranks")
+    print_table(console, table, len(ranks) - MAX_RANKS, "ranks")
 
 
 def _print_collectives(console: Console, trace: Mapping[str, Any]) -> None:
@@ -149,13 +149,13 @@ def _print_groups(console: Console, groups: list[Mapping[str, Any]]) -> None:
     if len(groups) < 2:
         return
     table = new_table("Process groups", ("group", "ranks"), ("size",))
-    for group in groups[:MOST_RANKS]:
+    for group in groups[:MAX_RANKS]:
         table.add_row(group["name"], listed_ranks(group["ranks"]), show_count(len(group["ranks"])))
-    print_table(console, table, len(groups) - MOST_RANKS, "groups")
+    print_table(console, table, len(groups) - MAX_RANKS, "groups")
 
 
 def _print_lanes(console: Console, rank: Mapping[str, Any]) -> None:
     table = new_table(f"Lanes of rank {rank['rank']}", ("lane",), ("nodes", "recorded time"))
-    for lane in rank["lanes"][:MOST_LANES]:
+    for lane in rank["lanes"][:MAX_LANES]:
         table.add_row(lane["name"], show_count(lane["nodes"]), show_ns(lane["recorded_ns"] or None))
-    print_table(console, table, len(rank["lanes"]) - MOST_LANES, "lanes")
+    print_table(console, table, len(rank["lanes"]) - MAX_LANES, "lanes")

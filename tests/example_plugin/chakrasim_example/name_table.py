@@ -23,6 +23,8 @@ class NameTable:
     """Durations by name; a node whose name isn't in the table keeps its recorded duration."""
 
     summary = "as long as a table in the machine file says"
+    uses_recorded = False
+    device_only = False
 
     def __init__(self, table_ps: Mapping[str, int]) -> None:
         self.table_ps = table_ps

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from chakrasim.traces.edits.parts.columns import COLUMNS
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CLOCK, EDITED, ExecutionGraph
-from chakrasim.traces.patterns import matching_rows, near_names
+from chakrasim.traces.names.patterns import matching_rows, near_names
 from chakrasim.traces.workload import Workload
 
 Chosen = dict[int, NDArray[np.bool_]]
@@ -66,7 +66,7 @@ def with_graphs(
 
 
 def counted(chosen: Mapping[int, int]) -> str:
-    """How many nodes on how many ranks.
+    """Numbers of nodes and ranks, as text.
 
     >>> counted({0: 2, 1: 1, 2: 0}), counted({0: 1})
     ('3 nodes on 2 ranks', '1 node on 1 rank')

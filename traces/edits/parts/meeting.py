@@ -1,4 +1,4 @@
-"""What ranks do together stays together: collectives and messages that an edit must not part or reorder."""
+"""Collectives and messages that an edit must not part or reorder."""
 
 from __future__ import annotations
 

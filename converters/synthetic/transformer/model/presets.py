@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from chakrasim.converters.synthetic.transformer.model.model import Experts, LatentAttention, Model
 from chakrasim.traces.errors import ConfigError, UnknownName
-from chakrasim.traces.yaml_files import read_mapping, require_known, shown
+from chakrasim.traces.shared.yaml_files import read_mapping, require_known, shown
 
 MOST_LAYERS = 10_000
 """What is beyond is a slip."""

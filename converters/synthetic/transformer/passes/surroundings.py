@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Ring, Step
-from chakrasim.traces.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
+from chakrasim.traces.names.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
 
 
 def backward_order(steps: Sequence[Step]) -> list[int]:

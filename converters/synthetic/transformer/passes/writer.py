@@ -20,7 +20,7 @@ from chakrasim.converters.synthetic.transformer.passes.surroundings import (
     ring_before,
 )
 from chakrasim.traces.graph import CommKind, NodeKind
-from chakrasim.traces.op_kinds import ATTENTION, LAUNCH
+from chakrasim.traces.names.op_kinds import ATTENTION, LAUNCH
 
 NEXT_STAGE, PREVIOUS_STAGE, NEXT_CONTEXT, PREVIOUS_CONTEXT = range(4)
 """What `peer` means in a template."""

@@ -1,4 +1,8 @@
-"""`chakrasim generate`: workloads from a description. Commands stand beside this file, one kind a file."""
+"""`chakrasim generate`: workloads from a description.
+
+Commands stand beside this file, one kind of workload a file. They know the generators' arguments, and nothing
+of how graphs are made.
+"""
 
 from __future__ import annotations
 

@@ -124,13 +124,15 @@ class _Element:
             self.fail(f"has {key}={value!r}; {hint}expected one of {', '.join(known)}")
         return value
 
-    def whole(self, key: str, least: int, most: int = MAX_NUMBER) -> int:
+    def whole(self, key: str, minimum: int, maximum: int = MAX_NUMBER) -> int:
         """A whole number."""
         value = self.text(key).strip()
         digits = value.removeprefix("-")
         # Digits alone: Python also reads other scripts' and underscores; and not too many to be read fast.
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and least <= int(value) <= most):
-            self.fail(f"has {key}={value[:40]!r}; expected a whole number in {least}..{most}")
+        if not (
+            digits.isascii() and digits.isdigit() and len(digits) < 20 and minimum <= int(value) <= maximum
+        ):
+            self.fail(f"has {key}={value[:40]!r}; expected a whole number in {minimum}..{maximum}")
         return int(value)
 
     def flag(self, key: str) -> bool:

@@ -16,7 +16,7 @@ SHOWN = 3
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern means a name, without regard to case.
+    """True if a pattern means a name, without regard to case.
 
     With `*`, `?` or `[` it is a shell pattern for the whole name, otherwise a part of the name.
 
@@ -35,7 +35,7 @@ def matching_rows(graph: ExecutionGraph, pattern: str) -> NDArray[np.bool_]:
 
 
 def near_names(pattern: str, names: Iterable[str]) -> str:
-    """What to tell whose pattern means nothing: the names most like it, or else some that there are.
+    """Hint for a pattern that matches nothing: the nearest names, or else some that there are.
 
     >>> near_names("gem", ["relu", "GEMM"]), near_names("xyz", ["relu"])
     ("; near it: 'GEMM'", "; there are for example: 'relu'")

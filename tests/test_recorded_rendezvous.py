@@ -6,7 +6,7 @@ from chakrasim.replay.analysis.communication import communication_times
 from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost
 from chakrasim.replay.engine.event_loop import run
-from chakrasim.replay.engine.program import lower
+from chakrasim.replay.engine.program import build_program
 from chakrasim.replay.machine.load import load_machine
 from chakrasim.replay.network import network_model
 from chakrasim.replay.results.result import Result
@@ -78,7 +78,7 @@ def test_clocks_that_differ_are_set_right() -> None:
 def test_without_a_common_clock_the_shortest_duration_is_the_transfer() -> None:
     result = replay(rank(0, 10, 30, clock_us=None), rank(1, 20, 31))
     assert ends_us(result) == [31, 31]
-    assert not result.has_meetings
+    assert not result.has_recorded_rendezvous
 
 
 def test_the_root_of_a_broadcast_need_not_wait() -> None:
@@ -122,19 +122,18 @@ def test_transfer_is_scaled_and_waiting_is_not() -> None:
 def test_compiled_and_interpreted_loops_agree() -> None:
     kind = {"comm_kind": CommKind.BROADCAST, "peer": 0}
     workload = Workload.from_graphs([rank(0, 1, 5, **kind), rank(1, 20, 31, **kind), rank(2, 9, 30, **kind)])
-    program = lower(workload)
+    program = build_program(workload)
     machine = load_machine("ethernet-10g")
     costs = cost(
         program,
         machine,
-        "measured",
         network_model("measured"),
         NodeDurations.of(program.workload, compute_model("measured", machine), Scales()),
     )
     runs = []
     for is_compiled in (False, True):
         state = program.state(
-            costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.meetings
+            costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.rendezvous
         )
         runs.append([column.tolist() for column in run(state, is_compiled=is_compiled)])
     assert runs[0] == runs[1]
@@ -168,6 +167,6 @@ def test_senders_that_seem_to_wait_for_each_other_are_taken_not_to() -> None:
         graphs.append(builder.build())
     result = replay(*graphs)
     assert result.deadlock is None
-    assert not result.has_meetings
+    assert not result.has_recorded_rendezvous
     assert NOT_SPLIT in result.notes
     assert ends_us(result) == [20, 20]

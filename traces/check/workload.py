@@ -1,37 +1,23 @@
-"""What is wrong with a graph or a workload, each finding with its file, rank and node."""
+"""Invariants of a workload: its graphs, and groups, collectives and messages across ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from chakrasim.traces.check.graph import check_graph
+from chakrasim.traces.check.problem import MAX_LISTED, Problem
 from chakrasim.traces.errors import TraceError
 from chakrasim.traces.graph import CommKind, ExecutionGraph, NodeKind
 from chakrasim.traces.matching import UNEVEN_KINDS, match_collectives, match_messages
-from chakrasim.traces.order import find_cycle
-from chakrasim.traces.units import MAX_TIME_PS, PS_PER_S
 from chakrasim.traces.workload import Workload
 
-MAX_BYTES = 10**15
-"""More bytes than one node can have: a thousand times the largest memory there is."""
-MAX_LISTED = 20
-"""Findings of one kind that are spelt out; a damaged trace can have one a node."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One broken invariant. `node_id` is None where it isn't one node's."""
-
-    source: str
-    rank: int
-    node_id: int | None
-    message: str
-
-    def __str__(self) -> str:
-        node = "" if self.node_id is None else f" node {self.node_id}"
-        return f"{self.source}: rank {self.rank}{node}: {self.message}"
+_CHECKED = (
+    "ids", "kinds", "comm_kinds", "comm_bytes", "peers", "tensor_bytes", "durations_ps", "ops", "parents",
+    "parent_offsets", "defects",
+)  # fmt: skip
+"""Columns that `check_graph` looks at: ranks that share them are sound together."""
 
 
 def raise_problems(workload: Workload) -> None:
@@ -43,89 +29,6 @@ def raise_problems(workload: Workload) -> None:
         if "which is not in the file" in problems[0].message:
             hint = "; --drop-unknown-dependencies replays without such dependencies"
         raise TraceError(f"{problems[0]}{hint}{more if len(problems) > 1 else ''}")
-
-
-def check_graph(graph: ExecutionGraph, source: str) -> list[Problem]:
-    """Every broken invariant of one rank's graph alone. O(n + m) when all is well."""
-    problems = [Problem(source, graph.rank, d.node_id, d.message) for d in graph.defects]
-
-    def report(rows: np.ndarray, message: str) -> None:
-        for row in rows[:MAX_LISTED]:
-            text = message.format(name=graph.name(row), kind=NodeKind(graph.kinds[row]).label)
-            problems.append(Problem(source, graph.rank, int(graph.ids[row]), text))
-
-    kinds, comm_kinds = graph.kinds, graph.comm_kinds
-    is_collective = kinds == NodeKind.COLL
-    is_message = (kinds == NodeKind.SEND) | (kinds == NodeKind.RECV)
-    unknown = is_collective & (comm_kinds > max(CommKind))
-    for row in np.flatnonzero(unknown)[:MAX_LISTED]:
-        problems.append(
-            Problem(
-                source,
-                graph.rank,
-                int(graph.ids[row]),
-                f"({graph.name(row)!r}) has unknown collective kind {comm_kinds[row]}; "
-                f"expected comm_type 0..{max(CommKind)}",
-            )
-        )
-    opaque = np.flatnonzero(is_collective & (comm_kinds < 0))
-    unexplained = [row for row in opaque if "not_understood" not in graph.attributes(int(row))]
-    report(np.array(unexplained, dtype=np.int64), "({name!r}) is a collective without comm_type")
-    sized = is_collective & (comm_kinds >= 0) & (comm_kinds != CommKind.BARRIER)
-    report(
-        np.flatnonzero((sized | is_message) & (graph.comm_bytes < 0)),
-        "({name!r}) is a {kind} without comm_size (bytes)",
-    )
-    report(
-        np.flatnonzero((kinds == NodeKind.SEND) & (graph.peers < 0)),
-        "({name!r}) is a send without comm_dst, the rank it sends to",
-    )
-    report(
-        np.flatnonzero((kinds == NodeKind.RECV) & (graph.peers < 0)),
-        "({name!r}) is a receive without comm_src, the rank it receives from",
-    )
-    report(
-        np.flatnonzero(is_message & (graph.peers == graph.rank)),
-        "({name!r}) is a {kind} whose peer is its own rank",
-    )
-    for column, what in ((graph.comm_bytes, "comm_size"), (graph.tensor_bytes, "tensor_size")):
-        report(
-            np.flatnonzero(column > MAX_BYTES),
-            f"({{name!r}}) has a {what} of over {MAX_BYTES:,} bytes, which can't be",
-        )
-    if float(graph.durations_ps.sum(dtype=np.float64)) > MAX_TIME_PS:
-        longest = int(np.argmax(graph.durations_ps))
-        problems.append(
-            Problem(
-                source,
-                graph.rank,
-                int(graph.ids[longest]),
-                f"({graph.name(longest)!r}) is the longest of nodes that together last over "
-                f"{MAX_TIME_PS / PS_PER_S:,.0f} s, which can't be",
-            )
-        )
-    report(np.flatnonzero(graph.durations_ps < 0), "({name!r}) has a negative duration")
-    cycle = find_cycle(graph)
-    if cycle:
-        shown = " → ".join(f"{graph.ids[row]} ({graph.name(row)!r})" for row in cycle[:6])
-        if len(cycle) > 6:
-            shown += f" → … ({len(cycle)} nodes)"
-        problems.append(
-            Problem(
-                source,
-                graph.rank,
-                int(graph.ids[cycle[0]]),
-                f"is part of a dependency cycle: {shown} → {graph.ids[cycle[0]]}; none can start",
-            )
-        )
-    return problems
-
-
-_CHECKED = (
-    "ids", "kinds", "comm_kinds", "comm_bytes", "peers", "tensor_bytes", "durations_ps", "ops", "parents",
-    "parent_offsets", "defects",
-)  # fmt: skip
-"""Columns that `check_graph` looks at: ranks that share them are sound together."""
 
 
 def check_workload(workload: Workload) -> list[Problem]:
@@ -266,7 +169,7 @@ def _check_messages(workload: Workload) -> Iterator[Problem]:
 
 
 def _nearest_message(workload: Workload, rank: int, row: int) -> str:
-    """What the peer has instead, which is nearly always the mistake."""
+    """End of the message: the message that the peer has instead, which is nearly always the mistake."""
     graph = workload.graphs[rank]
     peer = workload.graphs[int(graph.peers[row])]
     wanted = NodeKind.RECV if graph.kinds[row] == NodeKind.SEND else NodeKind.SEND
