@@ -1,8 +1,8 @@
 """The main flow: a workload and a machine in, a `Result` out. Start reading here.
 
 1. `rank_classes` finds ranks that do the same, of which one each is replayed (`classes.py`). `lower` lays
-   their nodes out in columns, with the collectives and messages that they meet in (`lower.py`,
-   `quotient.py`).
+   their nodes out in columns, with the collectives and messages that they meet in (`program.py`,
+   `representatives.py`).
 2. `cost` works out, before anything runs, how long each node, message and collective takes: by a compute
    model (`compute/`) and by the machine's network (`network/`, `collectives/`).
 3. `run` replays: nodes start when their parents have ended and their lane is free (`kernel.py`).

@@ -33,7 +33,7 @@ DEFAULT_LANES = ("cpu", "compute", "comm")
 class Matched:
     """What the nodes of a workload meet in. R ranks, C collectives.
 
-    Of ranks that do the same, a program can have one (`quotient.py`): it then stands for others, and so do
+    Of ranks that do the same, a program can have one: it then stands for others, and so do
     its collectives.
     """
 

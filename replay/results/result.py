@@ -139,7 +139,7 @@ class Result(FieldsOnly):
     notes: tuple[str, ...] = ()
     """What was assumed, for people."""
     has_meetings: bool = False
-    """Whether recorded collectives and messages were split into waiting and transfer, see `meetings.py`."""
+    """Whether recorded communication was split into waiting and transfer, see `recorded_rendezvous.py`."""
     extrapolated: int = 0
     """How many nodes weren't replayed, since what they belong to repeats exactly, see `repetition.py`."""
 

@@ -23,7 +23,7 @@ NETWORKS = (
     "vit-l-32",
     "vit-h-14",
 )
-"""As `vision_networks.py` has them; spelt out because `--help` imports nothing of it."""
+"""As `converters/synthetic/vision/networks.py` has them; spelt out because `--help` imports nothing of it."""
 RECOMMENDERS = ("criteo-dcnv2", "criteo-kaggle", "criteo-terabyte", "criteo-torchrec")
 
 
