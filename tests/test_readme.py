@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -72,3 +74,15 @@ def test_the_python_example_passes_a_strict_type_check(tmp_path: Path) -> None:
     ]
     ended = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_the_picture_shows_what_a_replay_prints_today() -> None:
+    namespace = runpy.run_path(str(ROOT / "docs" / "make_picture.py"))
+    drawn = namespace["PICTURE"].read_text(encoding="utf-8")
+    # What is printed, without the drawing around it, which is rich's and differs between its versions.
+    assert texts(drawn) == texts(namespace["draw"]()), "draw it anew: python docs/make_picture.py"
+
+
+def texts(svg: str) -> str:
+    """The words of a picture, in order."""
+    return " ".join(html.unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))).split())
