@@ -1,7 +1,7 @@
 """What a replay takes for granted where ranks of a job have no trace: one line for each thing, with counts.
 
-What is said here is what `engine/program.py` and `costs.py` do: a collective waits for those members that have a
-trace, a send to a rank without one lands as if it were awaited, a receive from one ends by itself.
+What is said here is what `engine/program.py` and `costs.py` do: a collective waits for those members that
+have a trace, a send to a rank without one lands as if it were awaited, a receive from one ends by itself.
 """
 
 from __future__ import annotations
