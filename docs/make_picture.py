@@ -14,7 +14,11 @@ from chakrasim.replay.machine.load import DEFAULT_MACHINE, load_machine
 from chakrasim.replay.report.result.tables import print_replay
 from chakrasim.replay.simulate import simulate
 
-if __name__ == "__main__":
+PICTURE = Path(__file__).with_name("replay.svg")
+
+
+def draw() -> str:
+    """The picture as SVG: the same bytes whenever the same is printed."""
     workload = open_workload(DEFAULT_TRACE)
     result = simulate(workload, load_machine(DEFAULT_MACHINE))
     console = Console(record=True, width=114, file=io.StringIO())
@@ -27,7 +31,10 @@ if __name__ == "__main__":
         timeline=None,
         fidelity=self_check(workload),
     )
-    picture = Path(__file__).with_name("replay.svg")
-    drawing = console.export_svg(title="chakrasim replay --critical-path")
+    drawing = console.export_svg(title="chakrasim replay --critical-path", unique_id="replay")
     # rich links to fonts on the web; any monospaced one will do.
-    picture.write_text(re.sub(r"@font-face \{.*?\}", "", drawing, flags=re.DOTALL))
+    return re.sub(r"@font-face \{.*?\}", "", drawing, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(draw(), encoding="utf-8")

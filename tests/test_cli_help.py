@@ -64,6 +64,21 @@ def test_fixed_choices_are_shown() -> None:
     assert "--schedule [1f1b|gpipe|zero-bubble]" in said
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("vision", "--optimizer [sgd|momentum|adagrad|adam]"),
+        ("vision", "--dtype [fp32|tf32|bf16|fp16]"),
+        ("vision", "--model [resnet-50|"),
+        ("dlrm", "--sharding [round-robin|greedy]"),
+        ("collective", "--kind [all-reduce|"),
+        ("sweep", "--kind [all-reduce|"),
+    ],
+)
+def test_generators_show_their_fixed_choices(command: str, shown: str) -> None:
+    assert shown in run("generate", command, "--help")
+
+
 def test_predict_says_what_a_replay_of_a_model_says() -> None:
     plan = ("--model", "llama3-8b", "--tp", "2", "--dp", "2", "--json")
     assert json.loads(run("predict", *plan)) == json.loads(run("replay", *plan))

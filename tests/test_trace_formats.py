@@ -188,6 +188,8 @@ def test_names_of_output_lose_rank_and_suffix(path: str, name: str) -> None:
     assert plain_name(Path(path)) == name
 
 
-def test_dropping_unknown_dependencies_is_allowed_for_traces_that_cannot_have_them() -> None:
-    done = run("inspect", "sample:ddp_transformer", "--drop-unknown-dependencies", "--json")
+def test_dropping_unknown_dependencies_is_allowed_for_traces_that_cannot_have_them(
+    csv: TraceFormat, tmp_path: Path
+) -> None:
+    done = run("inspect", write_ranks(tmp_path), "--drop-unknown-dependencies", "--json")
     assert done.exit_code == 0, done.stderr

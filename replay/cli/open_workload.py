@@ -1,6 +1,6 @@
 """From what a user names (a file, a folder, a prefix, a sample) to a checked workload.
 
-This and `cli.py` are the only places that know both the converters and the replay.
+This and `commands/` are the only places that know both the converters and the replay.
 """
 
 from __future__ import annotations

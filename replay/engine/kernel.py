@@ -2,7 +2,7 @@
 
 `advance` is plain Python. Small workloads run it interpreted on lists, large ones compiled on arrays, with
 results that are the same to the bit. numba's cache doesn't notice an edit in another file, so everything
-that is compiled stands here. `run.py` drives it and answers what it asks.
+that is compiled stands here. `event_loop.py` drives it and answers what it asks.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class InSwitch:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The parameters of `collectives/nccl.py`."""
+    """The parameters of `collectives/nccl_model.py`."""
 
     protocols: Mapping[str, Protocol] = field(hash=False)
     """By name; `Simple` is always there."""

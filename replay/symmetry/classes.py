@@ -1,6 +1,6 @@
 """Rank classes: ranks that do the same at the same times. One of each is replayed.
 
-Ranks are of one class if their graphs are the same (`class_graphs.py`) and what they meet is: the groups of
+Ranks are of one class if their graphs are the same (`fingerprint.py`) and what they meet is: the groups of
 their collectives lie on the machine in the same way and have members of the same classes, and their
 messages take as long and go to, and come from, the same nodes of the same classes. That is the coarsest
 equitable partition of ranks and what joins them, found by refining the first condition by the second until

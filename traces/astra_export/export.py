@@ -6,7 +6,7 @@ than what a recorded trace holds; `adapt` says in its notes what had to change:
 * Metadata nodes abort it and invalid ones may stop a rank, so neither is written: their children wait for
   their parents.
 * It has one unit each for a rank's host, compute and communication. What ran on a thread or a stream keeps
-  its recorded order by edges (`astra_order.py`). Threads, or streams that compute, which ran side by side are
+  its recorded order by edges (`order.py`). Threads, or streams that compute, which ran side by side are
   drawn together on the one unit: their nodes run in the order in which they ended, and each lasts from the
   end before it, or from the end of what it waited for, to its own. What occupied nothing is one of these.
 * Collectives: one whose kind nobody understood, or of a group of one, becomes a compute node of the recorded

@@ -1,4 +1,4 @@
-"""One rank's nodes as ASTRA-sim takes them; `astra_export.py` says what changes and why."""
+"""One rank's nodes as ASTRA-sim takes them; `export.py` says what changes and why."""
 
 from __future__ import annotations
 

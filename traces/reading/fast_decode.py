@@ -1,4 +1,4 @@
-"""A graph from the columns that `wire.py` reads: what `decode.py` makes of the same file, without objects."""
+"""A graph from the columns that `proto_scan.py` reads: as `decode.py` makes it, without objects."""
 
 from __future__ import annotations
 

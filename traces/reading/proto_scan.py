@@ -3,7 +3,7 @@
 `count` and `fill` walk the protobuf wire format (protobuf.dev, "Encoding"), compiled by numba: over ten times
 as fast as making an object of every node. They take what well-formed files hold; on anything else, whatever
 it is, they give up, and `decode.py` reads the file and says what is wrong. What is compiled stands in this
-one file, since numba's cache doesn't notice edits in another; `wire_columns.py` runs it.
+one file, since numba's cache doesn't notice edits in another; `scan_columns.py` runs it.
 """
 
 from __future__ import annotations

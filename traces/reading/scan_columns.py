@@ -1,4 +1,4 @@
-"""Runs `wire.py` over a file's bytes."""
+"""Runs `proto_scan.py` over a file's bytes."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,12 @@ from chakrasim.replay.cli.options.edits import Edits, takes_edits
 from chakrasim.replay.cli.options.text import TextOptions, takes_text_options
 from chakrasim.replay.cli.options.types import join_scales, scale_option, sizes_option
 from chakrasim.replay.report.jsontext import print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chakrasim.replay.analysis.fidelity import Fidelity
+    from chakrasim.traces.workload import Workload
 
 
 @click.command(
@@ -71,8 +77,6 @@ def convert(
     from chakrasim.replay.cli.open_workload import open_workload, self_check, trace_path
     from chakrasim.replay.cli.output import require_free, write_workload
     from chakrasim.replay.cli.progress import progress
-    from chakrasim.replay.report.result import fidelity_table as fidelity
-    from chakrasim.replay.report.trace.summary import describe_conversion
     from chakrasim.traces.check import raise_problems
     from chakrasim.traces.edits.scale import scale
 
@@ -102,13 +106,20 @@ def convert(
         written = beside(lambda: write_workload(edited, Path(output), prefix, compress=compress, force=force))
         checks = self_check(workload)
         files = written()
-    document = describe_conversion(edited, files)
+    _show(edited, files, checks, as_json=as_json)
+
+
+def _show(workload: Workload, files: Sequence[Path], checks: Sequence[Fidelity], *, as_json: bool) -> None:
+    from chakrasim.replay.report.result import fidelity_table as fidelity
+    from chakrasim.replay.report.trace.summary import describe_conversion
+
+    document = describe_conversion(workload, files)
     if as_json:
         print_json({**document, "self_check": fidelity.document(checks)})
-    else:
-        from chakrasim.replay.report.console import people_console
-        from chakrasim.replay.report.trace.tables import print_conversion
+        return
+    from chakrasim.replay.report.console import people_console
+    from chakrasim.replay.report.trace.tables import print_conversion
 
-        console = people_console()
-        fidelity.print_fidelity(console, checks, is_what_if=False)
-        print_conversion(console, document)
+    console = people_console()
+    fidelity.print_fidelity(console, checks, is_what_if=False)
+    print_conversion(console, document)

@@ -2,7 +2,7 @@
 
 Each rank has queues in every dimension. A chunk passes its phases one after the other, in each of them in a
 queue that works on a few chunks at once. What a phase itself takes is worked out from when its members start
-it while messages don't meet, or played message by message on links that they share (`playing.py`).
+it while messages don't meet, or played message by message on links that they share (`phase_executor.py`).
 """
 
 from __future__ import annotations

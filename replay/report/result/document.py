@@ -14,6 +14,9 @@ from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import ps_to_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chakrasim.replay.analysis.communication import CollectiveTimes
     from chakrasim.replay.results.result import RankTimes, Result
 
 RANK_TIMES = ("compute", "communication", "exposed_communication", "waiting", "idle", "host")
@@ -29,14 +32,6 @@ def json_document(result: Result) -> dict[str, Any]:
     """
     step_time_ps = result.step_time_ps
     communication = communication_times(result)
-    groups: dict[str, dict[str, int]] = {}
-    for entry in communication:
-        if entry.group:
-            of_group = groups.setdefault(entry.group, {"count": 0, "bytes": 0, "time_ps": 0, "waiting_ps": 0})
-            of_group["count"] += entry.count
-            of_group["bytes"] += entry.size_bytes
-            of_group["time_ps"] += entry.time_ps
-            of_group["waiting_ps"] += entry.waiting_ps
     found: dict[str, Any] = {
         "workload": result.workload.name,
         "machine": result.machine.name,
@@ -46,50 +41,10 @@ def json_document(result: Result) -> dict[str, Any]:
         "nodes": len(result.program),
         "step_time_ns": None if step_time_ps is None else ps_to_ns(step_time_ps),
         "ranks": [_rank(result, times) for times in result.ranks],
-        "collectives": [
-            {
-                "kind": entry.kind,
-                "group": entry.group or None,
-                "group_size": entry.group_size,
-                "count": entry.count,
-                "bytes": entry.size_bytes,
-                "time_ns": ps_to_ns(entry.time_ps),
-                "waiting_ns": ps_to_ns(entry.waiting_ps),
-                "algorithm_bandwidth_GBps": round(entry.bandwidth_Bps / 1e9, 6),
-            }
-            for entry in communication
-        ],
-        "groups": [
-            {
-                "name": group.name,
-                "ranks": list(group.ranks),
-                "count": groups[group.name]["count"],
-                "bytes": groups[group.name]["bytes"],
-                "time_ns": ps_to_ns(groups[group.name]["time_ps"]),
-                "waiting_ns": ps_to_ns(groups[group.name]["waiting_ps"]),
-            }
-            for group in result.workload.groups
-            if group.name in groups
-        ],
-        "lanes": [
-            {
-                "rank": lane.rank,
-                "name": lane.name,
-                "nodes": lane.nodes,
-                "busy_ns": ps_to_ns(lane.busy_ps),
-            }
-            for lane in result.lanes
-        ],
-        "recorded": [
-            {
-                "rank": entry.rank,
-                "over": entry.over,
-                "span_ns": ps_to_ns(entry.span_ps),
-                "replayed_ns": ps_to_ns(entry.replayed_ps),
-                "error_percent": round(entry.error_percent, 4),
-            }
-            for entry in result.recorded
-        ],
+        "collectives": [_collective(entry) for entry in communication],
+        "groups": _groups(result, communication),
+        "lanes": _lanes(result),
+        "recorded": _recorded(result),
         "stragglers": stragglers_document(result),
         "assumptions": list(assumptions(result.workload)),
         "notes": [*memory_notes(result), *result.notes],
@@ -128,3 +83,56 @@ def _rank(result: Result, times: RankTimes) -> dict[str, Any]:
         value = getattr(times, f"{name}_ps")
         entry[f"{name}_ns"] = ps_to_ns(value) if has_finished else None
     return entry
+
+
+def _collective(entry: CollectiveTimes) -> dict[str, Any]:
+    return {
+        "kind": entry.kind,
+        "group": entry.group or None,
+        "group_size": entry.group_size,
+        "count": entry.count,
+        "bytes": entry.size_bytes,
+        "time_ns": ps_to_ns(entry.time_ps),
+        "waiting_ns": ps_to_ns(entry.waiting_ps),
+        "algorithm_bandwidth_GBps": round(entry.bandwidth_Bps / 1e9, 6),
+    }
+
+
+def _groups(result: Result, communication: Sequence[CollectiveTimes]) -> list[dict[str, Any]]:
+    """Collectives of each process group, all kinds together; a group without any is left out."""
+    by_group: dict[str, list[CollectiveTimes]] = {}
+    for entry in communication:
+        if entry.group:
+            by_group.setdefault(entry.group, []).append(entry)
+    return [
+        {
+            "name": group.name,
+            "ranks": list(group.ranks),
+            "count": sum(entry.count for entry in by_group[group.name]),
+            "bytes": sum(entry.size_bytes for entry in by_group[group.name]),
+            "time_ns": ps_to_ns(sum(entry.time_ps for entry in by_group[group.name])),
+            "waiting_ns": ps_to_ns(sum(entry.waiting_ps for entry in by_group[group.name])),
+        }
+        for group in result.workload.groups
+        if group.name in by_group
+    ]
+
+
+def _lanes(result: Result) -> list[dict[str, Any]]:
+    return [
+        {"rank": lane.rank, "name": lane.name, "nodes": lane.nodes, "busy_ns": ps_to_ns(lane.busy_ps)}
+        for lane in result.lanes
+    ]
+
+
+def _recorded(result: Result) -> list[dict[str, Any]]:
+    return [
+        {
+            "rank": entry.rank,
+            "over": entry.over,
+            "span_ns": ps_to_ns(entry.span_ps),
+            "replayed_ns": ps_to_ns(entry.replayed_ps),
+            "error_percent": round(entry.error_percent, 4),
+        }
+        for entry in result.recorded
+    ]

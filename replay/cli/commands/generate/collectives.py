@@ -12,7 +12,7 @@ from chakrasim.replay.cli.commands.generate.written import (
     repeat_option,
     takes_sizes,
 )
-from chakrasim.replay.cli.options.types import COLLECTIVES, collective_option, size_option
+from chakrasim.replay.cli.options.types import COLLECTIVES, OneOf, collective_option, size_option
 
 if TYPE_CHECKING:
     from chakrasim.traces.graph import CommKind
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     "  chakrasim generate collective --kind all-reduce --size 64MB --ranks 8 -o demo\n"
     "  chakrasim replay demo\n"
 )
-@click.option("--kind", callback=collective_option, required=True, help=f"One of {', '.join(COLLECTIVES)}.")
+@click.option(
+    "--kind", type=OneOf(*COLLECTIVES), callback=collective_option, required=True, help="The collective."
+)
 @click.option(
     "--size", callback=size_option, required=True, help="Bytes each rank puts in: 64MB, 64MiB, 4096."
 )
@@ -50,9 +52,10 @@ def _kinds(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -
 @click.option(
     "--kind",
     "kinds",
+    type=OneOf(*COLLECTIVES),
     callback=_kinds,
     multiple=True,
-    help=f"Any of {', '.join(COLLECTIVES)}; give the option again for more. Default: all.",
+    help="Give the option again for more. Default: all.",
 )
 @takes_sizes
 @ranks_option

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chakrasim.replay.cli.commands.generate.written import makes_workload, takes_step
+from chakrasim.replay.cli.options.types import OneOf
 
 if TYPE_CHECKING:
     from chakrasim.traces.workload import Workload
@@ -23,7 +24,8 @@ NETWORKS = (
     "vit-l-32",
     "vit-h-14",
 )
-"""As `vision_networks.py` has them; spelt out because `--help` imports nothing of it."""
+"""As `converters/synthetic/vision/networks.py` has them; spelt out because `--help` imports nothing of it."""
+OPTIMIZERS = OneOf("sgd", "momentum", "adagrad", "adam")
 RECOMMENDERS = ("criteo-dcnv2", "criteo-kaggle", "criteo-terabyte", "criteo-torchrec")
 
 
@@ -32,7 +34,7 @@ RECOMMENDERS = ("criteo-dcnv2", "criteo-kaggle", "criteo-terabyte", "criteo-torc
     "  chakrasim generate vision --model resnet-50 --ranks 8 --batch 64 --dtype fp16 -o demo\n"
     "  chakrasim replay demo --machine dgx-a100 --compute roofline\n"
 )
-@click.option("--model", required=True, metavar="NAME", help=f"One of {', '.join(NETWORKS)}.")
+@click.option("--model", type=OneOf(*NETWORKS), required=True, help="The network.")
 @takes_step
 @click.option(
     "--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Images that a rank takes."
@@ -41,7 +43,7 @@ RECOMMENDERS = ("criteo-dcnv2", "criteo-kaggle", "criteo-terabyte", "criteo-torc
     "--image-size", type=click.IntRange(min=1), default=224, show_default=True, help="Pixels an edge."
 )
 @click.option(
-    "--optimizer", default="momentum", show_default=True, help="sgd, momentum (SGD with it), adagrad, adam."
+    "--optimizer", type=OPTIMIZERS, default="momentum", show_default=True, help="momentum: SGD with it."
 )
 @makes_workload
 def vision(model: str, **plan: Any) -> tuple[Workload, str]:
@@ -58,8 +60,8 @@ def vision(model: str, **plan: Any) -> tuple[Workload, str]:
 )
 @click.option(
     "--model",
+    type=OneOf(*RECOMMENDERS, metavar="NAME|FILE"),
     required=True,
-    metavar="NAME|FILE",
     help=f"One of {', '.join(RECOMMENDERS)}, or a YAML file of the same form.",
 )
 @takes_step
@@ -73,13 +75,12 @@ def vision(model: str, **plan: Any) -> tuple[Workload, str]:
 )
 @click.option(
     "--sharding",
+    type=OneOf("round-robin", "greedy"),
     default="round-robin",
     show_default=True,
-    help="Which rank has a table: round-robin, or greedy, which balances memory.",
+    help="Which rank has a table; greedy balances memory.",
 )
-@click.option(
-    "--optimizer", default="sgd", show_default=True, help="sgd, momentum (SGD with it), adagrad, adam."
-)
+@click.option("--optimizer", type=OPTIMIZERS, default="sgd", show_default=True, help="momentum: SGD with it.")
 @makes_workload
 def dlrm(model: str, **plan: Any) -> tuple[Workload, str]:
     """Make a training step of a recommendation model, its tables spread over ranks."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from chakrasim.replay.cli.common import writes_workload
-from chakrasim.replay.cli.options.types import size_option
+from chakrasim.replay.cli.options.types import OneOf, size_option
 from chakrasim.replay.report.jsontext import print_json
 
 if TYPE_CHECKING:
@@ -100,10 +100,18 @@ def takes_step(command: Command) -> Command:
             help="Gradients reduced at once.",
         ),
         click.option(
-            "--gradient-dtype", default="fp32", show_default=True, help="Of gradients as they are reduced."
+            "--gradient-dtype",
+            type=OneOf("fp32", "tf32", "bf16", "fp16"),
+            default="fp32",
+            show_default=True,
+            help="Of gradients as they are reduced.",
         ),
         click.option(
-            "--dtype", default="fp32", show_default=True, help="Of activations: fp32, tf32, bf16, fp16."
+            "--dtype",
+            type=OneOf("fp32", "tf32", "bf16", "fp16"),
+            default="fp32",
+            show_default=True,
+            help="Of activations.",
         ),
         click.option(
             "--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="How many ranks."
