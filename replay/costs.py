@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chakrasim.replay.engine.kernel import COLLECTIVE, PLAIN
 from chakrasim.replay.engine.program import is_marker
 from chakrasim.replay.engine.recorded_rendezvous import recorded_rendezvous
-from chakrasim.replay.network.interface import ASK_PS, asks_network
+from chakrasim.replay.network.interface import ASK_PS
 from chakrasim.replay.network.messages import plays_messages
 from chakrasim.replay.network.traffic import Traffic
 from chakrasim.traces.errors import ConfigError
@@ -51,8 +51,12 @@ class Costs:
     """int64[N]: durations, or -1, of nodes whose end the network only keeps in order with others."""
 
 
-def cost(program: Program, machine: Machine, network: NetworkModel, durations: NodeDurations) -> Costs:
+def cost(
+    program: Program, machine: Machine, network: NetworkModel, durations: NodeDurations, asks: bool
+) -> Costs:
     """Cost every node and collective. All costs are rounded down to whole cycles of the machine.
+
+    `asks` says that the replay has to ask the network while it runs (`network.interface.asks_network`).
 
     Raises ConfigError if the machine is too small for the workload.
     """
@@ -61,7 +65,6 @@ def cost(program: Program, machine: Machine, network: NetworkModel, durations: N
     recorded_ps = np.concatenate([one.recorded_ps for one in of_ranks])
     if not network.waits:
         return _as_recorded(program, machine, recorded_ps)
-    asks = asks_network(network, program.workload, machine)
     if asks:
         machine = machine.sized_for(program.workload.world_size)
     notes, roles, cycle_ps = durations.notes(), program.roles.copy(), machine.cycle_ps
@@ -73,9 +76,16 @@ def cost(program: Program, machine: Machine, network: NetworkModel, durations: N
     priced = network.price(traffic, machine)
     notes.update(priced.notes)
     collectives_ps = _collectives(program, machine, priced, durations_ps, roles)
-    _messages(machine, network, traffic, priced, durations_ps, roles)
+    plays = plays_messages(machine)
+    keeps_order = plays or (machine.system.rules.ends_one_by_one and not network.prices_ahead)
+    is_asked = priced.message_ps == ASK_PS
+    if plays and not network.needs_recording:
+        is_asked[:] = True
+    _messages(traffic, priced, is_asked, cycle_ps, durations_ps)
+    if keeps_order:
+        _join_messages(traffic, is_asked, durations_ps, roles)
     timers_ps = None
-    if _keeps_order(machine, network) or (_is_memory(program) & (durations_ps == ASK_PS)).any():
+    if keeps_order or (_is_memory(program) & (durations_ps == ASK_PS)).any():
         # The network also keeps the time of what ends by itself: all that ends in one tick has one order.
         timers_ps = np.where((roles == PLAIN) & (durations_ps > 0), durations_ps, -1)
         durations_ps[timers_ps > 0] = ASK_PS
@@ -191,29 +201,20 @@ def _collectives(
 
 
 def _messages(
-    machine: Machine,
-    network: NetworkModel,
-    traffic: Traffic,
-    priced: Priced,
-    durations_ps: Ints,
-    roles: NDArray[np.int8],
+    traffic: Traffic, priced: Priced, is_asked: NDArray[np.bool_], cycle_ps: int, durations_ps: Ints
 ) -> None:
-    """Prices of messages in whole cycles. Those without one ask the network, their receives too where it
-    keeps the order of all that ends."""
-    prices_ps, nodes = priced.message_ps, traffic.nodes
-    if plays_messages(machine) and not network.needs_recording:
-        prices_ps = np.full_like(prices_ps, ASK_PS)
-    is_asked = prices_ps == ASK_PS
-    durations_ps[nodes] = np.where(is_asked, ASK_PS, prices_ps - prices_ps % machine.cycle_ps)
-    if _keeps_order(machine, network):
-        receives = traffic.program.partners[nodes[is_asked]]
-        ends = np.concatenate([nodes[is_asked], receives[receives >= 0]])
-        roles[ends] = PLAIN
-        durations_ps[ends] = ASK_PS
+    """Prices of messages in whole cycles; those that are left to the network ask it."""
+    prices_ps = priced.message_ps
+    durations_ps[traffic.nodes] = np.where(is_asked, ASK_PS, prices_ps - prices_ps % cycle_ps)
 
 
-def _keeps_order(machine: Machine, network: NetworkModel) -> bool:
-    """True if the network joins sends and receives itself, and keeps the order of all nodes that end in a
+def _join_messages(
+    traffic: Traffic, is_asked: NDArray[np.bool_], durations_ps: Ints, roles: NDArray[np.int8]
+) -> None:
+    """Leave it to the network to join sends and receives, where it keeps the order of all nodes that end in a
     tick: where they end one by one, or a machine has every message played."""
-    one_by_one = machine.system.rules.ends_one_by_one and not network.prices_ahead
-    return one_by_one or plays_messages(machine)
+    nodes = traffic.nodes[is_asked]
+    receives = traffic.program.partners[nodes]
+    ends = np.concatenate([nodes, receives[receives >= 0]])
+    roles[ends] = PLAIN
+    durations_ps[ends] = ASK_PS

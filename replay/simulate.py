@@ -72,14 +72,15 @@ class Prepared:
         compute = compute or default_compute(self.workload, machine.compute)
         model = network_model(network)
         description, machine = machine, _sized(machine, self.workload.world_size)
-        workload = self._workload_for(machine, model)
+        asks = asks_network(model, self.workload, machine)
+        workload = self._workload_for(machine, asks)
         durations = NodeDurations.of(workload, compute_model(compute, machine), scales)
         if classes:
-            found = self._classes(workload, machine, network, model, durations)
+            found = self._classes(workload, machine, network, model, durations, asks)
         else:
             found = every_rank(workload, "it was asked for")
         program = self._program_of(found)
-        costs = cost(program, machine, model, durations)
+        costs = cost(program, machine, model, durations, asks)
         starts_ps, ends_ps, notes, skipped = run_program(program, machine, model, costs, extrapolate)
         if costs.rendezvous is not None and (ends_ps < 0).any():
             # Clocks that are wrong after all, or edits, can make senders wait for each other.
@@ -100,12 +101,11 @@ class Prepared:
             extrapolated=skipped,
         )
 
-    def _workload_for(self, machine: Machine, model: NetworkModel) -> Workload:
+    def _workload_for(self, machine: Machine, asks: bool) -> Workload:
         """With graphs of all ranks where the machine needs those; they are made once.
 
         Those without one are like the others only where nothing depends on what else is under way.
         """
-        asks = asks_network(model, self.workload, machine)
         blocks = None if asks else machine.blocks(self.workload.world_size)
         if self.workload.stands_for_all_on(blocks):
             return self.workload
@@ -120,6 +120,7 @@ class Prepared:
         network: str,
         model: NetworkModel,
         durations: NodeDurations,
+        asks: bool,
     ) -> RankClasses:
         """The ranks of which one each is enough."""
         if len(workload.graphs) < 2:
@@ -135,10 +136,9 @@ class Prepared:
         if key not in self._kinds:
             self._kinds[key] = kinds_of_graphs(workload, by_root=model.splits_recording)
         kinds = self._kinds[key].with_durations(list(durations.by_rank.values()))
-        is_asked = asks_network(model, workload, machine)
-        prices = model.waits and not is_asked
+        prices = model.waits and not asks
         classes = rank_classes(workload, machine if prices else None, kinds)
-        if is_asked and not (len(classes) == 1 and all_ranks_symmetric(workload, machine)):
+        if asks and not (len(classes) == 1 and all_ranks_symmetric(workload, machine)):
             return every_rank(workload, "the machine schedules collectives by rank, and not all do the same")
         return classes
 

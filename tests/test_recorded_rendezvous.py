@@ -129,6 +129,7 @@ def test_compiled_and_interpreted_loops_agree() -> None:
         machine,
         network_model("measured"),
         NodeDurations.of(program.workload, compute_model("measured", machine), Scales()),
+        asks=False,
     )
     runs = []
     for is_compiled in (False, True):
