@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from platformdirs import user_config_path
 
 from chakrasim.replay.machine.files.read import read_machine
 from chakrasim.replay.machine.machine import Machine
@@ -17,8 +18,8 @@ DEFAULT_MACHINE = "ethernet-10g"
 
 
 def user_folder() -> Path:
-    """The folder of the user's own machine files: `~/.config/chakrasim/machines`."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "chakrasim" / "machines"
+    """The folder of the user's own machine files, on Linux `~/.config/chakrasim/machines`."""
+    return user_config_path("chakrasim", appauthor=False) / "machines"
 
 
 def machine_names() -> list[str]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 VARIABLE = "CHAKRASIM_CACHE"
 FORMAT = b"chakrasim columns 4\n"
@@ -52,11 +53,9 @@ def folder() -> Path | None:
         return None
     if stated:
         return Path(stated)
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # nobody's home
-        return None
-    return Path(base) / "chakrasim" / "columns"
+    base = user_cache_path("chakrasim", appauthor=False)
+    # Without a home a "~" stays in it.
+    return base / "columns" if base.is_absolute() else None
 
 
 @contextlib.contextmanager
