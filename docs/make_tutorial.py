@@ -1,6 +1,7 @@
 """Runs what `docs/tutorial.md` shows and draws its pictures from that: `python docs/make_tutorial.py`.
 
-`tests/test_tutorial_page.py` uses the same functions to hold the page against what its commands print.
+`tests/replay/astra_sim/test_tutorial_page.py` uses the same functions to hold the page against what its
+commands print.
 """
 
 from __future__ import annotations
