@@ -3,7 +3,7 @@ memory."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 
 from chakrasim.replay.engine.coupled import CoupledNetwork
 from chakrasim.replay.engine.event_queue import Clock
@@ -17,6 +17,8 @@ from chakrasim.replay.transport.idle_links import IdleLinks
 from chakrasim.replay.transport.interface import Transport
 from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.graph import Ints, NodeKind
+
+_COLLECTIVE, _MESSAGES = int(NodeKind.COLL), {int(NodeKind.SEND), int(NodeKind.RECV)}
 
 
 class NodeNetwork(CoupledNetwork):
@@ -34,25 +36,23 @@ class NodeNetwork(CoupledNetwork):
         self.clock = Clock()
         self._transport: Transport | None = None
         self._ended: list[int] = []
+        self._kinds: list[int] = program.kinds.tolist()
 
     def start(self, now_ps: int, event: int, sequence: int) -> None:
         """A node starts."""
         self.clock.now_ps = now_ps
-        rank, row = self.program.locate(event)
-        graph = self.program.workload.graphs[rank]
-        kind = NodeKind(graph.kinds[row])
-
-        def ended() -> None:
-            self._ended.append(event)
-
+        ended = partial(self._ended.append, event)
+        kind = self._kinds[event]
         if self.timers is not None and self.timers[event] >= 0:
+            rank, _ = self.program.locate(event)
             self.clock.timer(rank, now_ps + self.timers[event], ended)
-        elif kind == NodeKind.COLL:
+        elif kind == _COLLECTIVE:
             self._collectives.start(event, ended)
-        elif kind in (NodeKind.SEND, NodeKind.RECV):
+        elif kind in _MESSAGES:
             self._messages.start(event, ended)
         else:
-            self._memory.start(rank, int(graph.tensor_bytes[row]), ended)
+            rank, row = self.program.locate(event)
+            self._memory.start(rank, int(self.program.workload.graphs[rank].tensor_bytes[row]), ended)
 
     def next_ps(self, limit_ps: int) -> int:
         """See `CoupledNetwork`."""

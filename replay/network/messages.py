@@ -10,6 +10,8 @@ from chakrasim.replay.transport.mailbox import Mailbox
 from chakrasim.traces.graph import NodeKind
 from chakrasim.traces.matching import message_labels
 
+_SEND = int(NodeKind.SEND)
+
 
 class NodeMessages:
     """Gives sends to the transport, and receives what arrives."""
@@ -28,11 +30,11 @@ class NodeMessages:
         rank, row = program.locate(node)
         graph = program.workload.graphs[rank]
         if id(graph) not in self._labels:
-            columns = graph.peers, *message_labels(graph)
+            columns = graph.kinds, graph.peers, *message_labels(graph)
             self._labels[id(graph)] = [column.tolist() for column in columns]
-        peers, tags, sizes_bytes = self._labels[id(graph)]
+        kinds, peers, tags, sizes_bytes = self._labels[id(graph)]
         peer = peers[row]
-        source, destination = (rank, peer) if graph.kinds[row] == NodeKind.SEND else (peer, rank)
+        source, destination = (rank, peer) if kinds[row] == _SEND else (peer, rank)
         key = source, destination, sizes_bytes[row], tags[row]
         if peer not in program.workload.graphs:
             self.transport.send(*key, ended)

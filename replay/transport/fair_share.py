@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from math import inf
 from typing import Any
 
-import numpy as np
 from heapdict import heapdict
 
 from chakrasim.replay.engine.event_queue import Clock, Event
@@ -27,7 +27,6 @@ from chakrasim.replay.engine.kernel import NEVER_PS
 from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.transport.idle_links import IdleTimes
 from chakrasim.replay.transport.interface import Transport
-from chakrasim.replay.transport.uncontended import coordinates
 
 
 @dataclass(eq=False)
@@ -62,6 +61,8 @@ class FairShare(Transport):
         self._sequence = 0
         self._ports: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._times = IdleTimes(machine)
+        self._next_ps: int | None = NEVER_PS
+        """Answer of `next_ps`; None when a message has come or gone since."""
 
     def send(self, source: int, destination: int, size_bytes: int, tag: int, arrived: Event) -> None:
         """A message joins its two ports and slows down those that are there."""
@@ -79,12 +80,13 @@ class FairShare(Transport):
 
     def _find_ports(self, source: int, destination: int) -> tuple[int, int, int]:
         """The two ports and the latency between two ranks."""
-        machine, ends = self.machine, np.array([source, destination])
-        widths_Bps = [
-            dimension.bandwidth_Bps if places[0] != places[1] else np.inf
-            for dimension, places in zip(machine.dimensions, coordinates(machine, ends), strict=True)
-        ]
-        narrowest, count = int(np.argmin(widths_Bps)), len(widths_Bps)
+        widths_Bps, stride = [], 1
+        for dimension in self.machine.dimensions:
+            size = dimension.size or 1
+            passes = source // stride % size != destination // stride % size
+            widths_Bps.append(dimension.bandwidth_Bps if passes else inf)
+            stride *= size
+        narrowest, count = widths_Bps.index(min(widths_Bps)), len(widths_Bps)
         return (
             source * count + narrowest,
             destination * count + narrowest,
@@ -93,22 +95,28 @@ class FairShare(Transport):
 
     def next_ps(self, limit_ps: int) -> int:
         """When the next message has drained or landed, if none starts before."""
-        drained_ps = self._draining.peekitem()[1][0] if self._draining else NEVER_PS
-        landed_ps = self._landing[0][0] if self._landing else NEVER_PS
-        return min(drained_ps, landed_ps)
+        if self._next_ps is None:
+            drained_ps = self._draining.peekitem()[1][0] if self._draining else NEVER_PS
+            landed_ps = self._landing[0][0] if self._landing else NEVER_PS
+            self._next_ps = min(drained_ps, landed_ps)
+        return self._next_ps
 
     def advance(self, to_ps: int) -> None:
         """See `Transport`."""
+        self._next_ps = None
         while self._draining and self._draining.peekitem()[1][0] <= to_ps:
             flow = self._draining.popitem()[0]
             del self._leaving[flow.outgoing][flow], self._entering[flow.incoming][flow]
             heappush(self._landing, (to_ps + flow.latency_ps, flow.sequence, flow.arrived))
             self._share_anew(flow, to_ps)
         while self._landing and self._landing[0][0] <= to_ps:
-            heappop(self._landing)[2]()
+            arrived = heappop(self._landing)[2]
+            self._next_ps = None
+            arrived()
 
     def _share_anew(self, joined: _Flow, now_ps: int) -> None:
         """Messages at the two ports of one that came or went get their new shares."""
+        self._next_ps = None
         for flow in {**self._leaving[joined.outgoing], **self._entering[joined.incoming]}:
             share = max(len(self._leaving[flow.outgoing]), len(self._entering[flow.incoming]))
             if share == flow.share and flow in self._draining:

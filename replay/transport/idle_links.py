@@ -10,6 +10,10 @@ from chakrasim.replay.transport.interface import Transport
 from chakrasim.replay.transport.uncontended import in_cycles
 from chakrasim.traces.units import whole_ps_of
 
+MAX_RANKS_AT_ONCE = 1024
+"""Ranks up to which a source's ways to all others are worked out together: 16 MB for all of them, where one
+call on columns takes as long as for a single pair."""
+
 
 class IdleTimes:
     """Times of single messages on a sized machine, as `uncontended.message_ps`; O(1) but for new pairs."""
@@ -17,13 +21,13 @@ class IdleTimes:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._pairs: dict[tuple[int, int], tuple[float, float]] = {}
+        self._everyone = np.arange(machine.size or 0) if (machine.size or 0) <= MAX_RANKS_AT_ONCE else None
 
     def message_ps(self, source: int, destination: int, size_bytes: int) -> int:
         """Picoseconds from a message's start to its landing."""
         ends = source, destination
         if ends not in self._pairs:
-            latency, bytes_per_cycle = in_cycles(self.machine, *(np.array([end]) for end in ends))
-            self._pairs[ends] = float(latency[0]), float(bytes_per_cycle[0])
+            self._learn(source, destination)
         latency_cycles, rate = self._pairs[ends]
         return whole_ps_of(
             latency_cycles + size_bytes / rate,
@@ -32,6 +36,17 @@ class IdleTimes:
                 f"{self.machine.name!r}"
             ),
             self.machine.cycle_ps,
+        )
+
+    def _learn(self, source: int, destination: int) -> None:
+        """Work out the way between two ranks, on small machines together with the source's other ways."""
+        to = np.array([destination]) if self._everyone is None else self._everyone
+        latencies, rates = in_cycles(self.machine, np.full(len(to), source), to)
+        self._pairs.update(
+            ((source, end), way)
+            for end, way in zip(
+                to.tolist(), zip(latencies.tolist(), rates.tolist(), strict=True), strict=True
+            )
         )
 
 
