@@ -93,6 +93,10 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._builtin or name in self._registered or name in self._installed()
 
+    def is_builtin(self, name: str) -> bool:
+        """Tell whether chakrasim itself brings the part of that name."""
+        return name in self._builtin
+
     def names(self) -> tuple[str, ...]:
         """All names: the built-in ones in their own order, then the others."""
         return (*self._builtin, *sorted({*self._registered, *self._installed()}))

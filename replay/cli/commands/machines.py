@@ -24,7 +24,12 @@ def list_machines(as_json: bool) -> None:
     from chakrasim.replay.machine.load import load_machine, machine_names
     from chakrasim.replay.report.machine.machines import describe_machine, print_machines
 
-    known = [describe_machine(load_machine(name)) for name in machine_names()]
+    known = []
+    for name in machine_names():
+        try:
+            known.append(describe_machine(load_machine(name)))
+        except ConfigError as error:  # a file of the user's own; the others are good all the same
+            click.echo(f"chakrasim: warning: {error}", err=True)
     if as_json:
         print_json({"machines": known})
     else:

@@ -27,6 +27,12 @@ class OneOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     def __init__(self, *names: str, others: Callable[[], Iterable[str]] = tuple, metavar: str | None = None):
         self._names, self._others, self._metavar = names, others, metavar
 
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name; an empty one is a mistake, such as an unset variable of the shell."""
+        if not value:
+            self.fail("expected a name", param, ctx)
+        return value
+
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """The choices, as in `[none|full]`, or what else may be said."""
         return self._metavar or f"[{'|'.join((*self._names, *self._others()))}]"

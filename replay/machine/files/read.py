@@ -113,6 +113,9 @@ def _options(file: Block) -> dict[str, dict[str, Any]]:
     """Parameters by model; their keys are checked by the model when it is used."""
     block = file.block("options")
     block.keys((), sorted({*COMPUTE.names(), *NETWORKS.names()}))
+    for name in block.content:
+        if COMPUTE.is_builtin(name) or NETWORKS.is_builtin(name):
+            file.fail(f"has options for {name}, which takes none")
     return {name: dict(block.block(name).content) for name in block.content}
 
 
