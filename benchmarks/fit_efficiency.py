@@ -161,6 +161,7 @@ class Case:
             machine,
             network_model("analytical"),
             NodeDurations.of(self.program.workload, compute_model("roofline", machine), UNSCALED),
+            asks=False,
         )
         ends_ps = run_program(self.program, machine, network_model("analytical"), costs)[1]
         return float(ends_ps.max() / PS_PER_S / self.run.step_s - 1)

@@ -54,6 +54,7 @@ def fresh(program: Program, machine: Machine) -> Callable[[], State]:
         machine,
         network_model("analytical"),
         NodeDurations.of(program.workload, compute_model(compute, machine), Scales()),
+        asks=False,
     )
     return partial(
         program.state, costs.durations_ps, costs.collectives_ps, costs.roles, costs.lanes, costs.rendezvous
