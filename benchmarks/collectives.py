@@ -18,7 +18,6 @@ from chakrasim.replay.machine.rules import ASTRA_SIM_2
 from chakrasim.replay.machine.scheduling import Bus, Scheduling
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
-from chakrasim.replay.symmetry import scheduled as alike
 from chakrasim.traces import CommKind, GraphBuilder, NodeKind, Workload
 
 SIZE_BYTES = 64 * 2**20
@@ -53,10 +52,10 @@ def machine(ranks: int, *, plays_messages: bool) -> Machine:
     return Machine("benchmark", "nowhere", None, switch, algorithms, 1000, scheduling=scheduling)
 
 
-def timed(job: Workload, on: Machine) -> tuple[float, Result]:
+def timed(job: Workload, on: Machine, *, classes: bool = True) -> tuple[float, Result]:
     """Seconds, and what came."""
     begun = time.perf_counter()
-    result = simulate(job, on)
+    result = simulate(job, on, classes=classes)
     return time.perf_counter() - begun, result
 
 
@@ -68,9 +67,7 @@ def main() -> None:
         together, skewed = workload(ranks, skewed=False), workload(ranks, skewed=True)
         here = machine(ranks, plays_messages=False)
         one_s, one = timed(together, here)
-        representative, alike.representative = alike.representative, lambda *_: None
-        every_s, every = timed(together, here)
-        alike.representative = representative
+        every_s, every = timed(together, here, classes=False)
         skewed_s, _ = timed(skewed, here)
         if (one.ends_ps != every.ends_ps).any():
             sys.exit("one rank doesn't speak for all")
