@@ -116,30 +116,26 @@ class Template:
                 tables.op_kinds(op_kind) if op_kind else -1,
             )
         )
+        kept, temporary = (-1, -1), (allocates or -1, frees or -1)
+        if not is_temporary:
+            kept, temporary = temporary, kept
         given = self.attributes
-        self.more.append(
-            (
-                0,
-                given.get("layer", -1),
-                given.get("stage", -1),
-                given.get("pass", -1),
-                -1 if is_temporary else allocates or -1,
-                -1 if is_temporary else frees or -1,
-                (allocates or -1) if is_temporary else -1,
-                (frees or -1) if is_temporary else -1,
-            )
-        )
-        if after is None:
-            if self.tail:
-                self.edges += [(row, parent) for parent in self.tail]
-            else:
-                self.entries.append(row)
-        else:
+        places = (given.get("layer", -1), given.get("stage", -1), given.get("pass", -1))
+        self.more.append((0, *places, *kept, *temporary))
+        self._wait(row, after, in_line=in_line)
+        return row
+
+    def _wait(self, row: int, after: Iterable[int] | None, *, in_line: bool) -> None:
+        """Add the row's edges, and make it the tail if it is `in_line`."""
+        if after is not None:
             self.edges += [(row, parent) for parent in after]
+        elif self.tail:
+            self.edges += [(row, parent) for parent in self.tail]
+        else:
+            self.entries.append(row)
         if in_line:
             self.edges += [(row, parent) for parent in self.also]
             self.tail, self.also = [row], []
-        return row
 
     def keep_order(self, stream: str, row: int) -> None:
         """The row comes behind the last one of the stream."""
