@@ -28,8 +28,8 @@ ATTRIBUTES = (
 )  # fmt: skip
 
 
-MOST_NODES = 20_000_000
-"""Of one rank: beyond, graphs don't fit into a laptop's memory."""
+MAX_NODES = 20_000_000
+"""Nodes of one rank; graphs with more don't fit into a laptop's memory."""
 
 
 class Tables:
@@ -167,9 +167,9 @@ class Assembly:
         Raises ConfigError for more nodes than a rank can have.
         """
         base = self.n
-        if base + len(template) > MOST_NODES:
+        if base + len(template) > MAX_NODES:
             raise ConfigError(
-                f"the graph of a rank would have over {MOST_NODES:,} nodes; larger micro-batches or more "
+                f"the graph of a rank would have over {MAX_NODES:,} nodes; larger micro-batches or more "
                 "data ranks make fewer passes"
             )
         self._placed.append((template, base, micro_batch))

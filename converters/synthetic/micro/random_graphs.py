@@ -23,16 +23,16 @@ from chakrasim.traces.workload import Workload
 
 DTYPES = ("fp32", "fp16", "bf16")
 REACH = 16
-"""How far back a node's parents are, in nodes of its rank."""
-PARENTS = 3
-"""At most, but for the order of a lane."""
-MOST_GFLOP, MOST_TENSOR_BYTES, MOST_COMPUTE_PS = 20, 100_000_000, 200_000_000
-"""Of a kernel: what a large layer of a model takes."""
+"""Nodes of its rank among which a node's parents are drawn, counted back from it."""
+MAX_PARENTS = 3
+"""Parents of a node, apart from the one before it on a communication's lane."""
+MAX_GFLOP, MAX_TENSOR_BYTES, MAX_COMPUTE_PS = 20, 100_000_000, 200_000_000
+"""Bounds of a kernel: operations, bytes and duration of a large layer of a model."""
 
 
 @dataclass(frozen=True)
 class RandomPlan:
-    """What random workloads are drawn from."""
+    """Parameters of a random workload."""
 
     ranks: int = 4
     operations: int = 100
@@ -44,7 +44,7 @@ class RandomPlan:
     groups: int = 3
     """Process groups beside the world, of random ranks."""
     max_bytes: int = 10**7
-    """Of a collective or message."""
+    """Size of the largest collective or message."""
     seed: int = 0
 
 
@@ -132,7 +132,9 @@ class _RandomGraphs:
         """Random recent nodes of the rank, and the last one on the lane of a communication."""
         present = len(self.builders[rank])
         reach = min(present, REACH)
-        found = {present - 1 - self.draw.below(reach) for _ in range(self.draw.below(PARENTS + 1)) if reach}
+        found = {
+            present - 1 - self.draw.below(reach) for _ in range(self.draw.below(MAX_PARENTS + 1)) if reach
+        }
         if lane:
             lanes = self._last_on_lane[rank]
             found |= {lanes[lane]} if lane in lanes else set()
@@ -142,7 +144,7 @@ class _RandomGraphs:
 
 def _kernel(builder: GraphBuilder, draw: _Draw, name: str, after: list[int]) -> None:
     is_host = draw.share() < 0.2
-    duration_ps = draw.below(MOST_COMPUTE_PS)
+    duration_ps = draw.below(MAX_COMPUTE_PS)
     if is_host:
         builder.add(NodeKind.COMP, name, duration_ps=duration_ps, is_cpu=True, lane="host", after=after)
         return
@@ -150,8 +152,8 @@ def _kernel(builder: GraphBuilder, draw: _Draw, name: str, after: list[int]) -> 
         NodeKind.COMP,
         name,
         duration_ps=duration_ps,
-        ops=draw.below(MOST_GFLOP * 10**9),
-        tensor_bytes=draw.below(MOST_TENSOR_BYTES),
+        ops=draw.below(MAX_GFLOP * 10**9),
+        tensor_bytes=draw.below(MAX_TENSOR_BYTES),
         dtype=DTYPES[draw.below(len(DTYPES))],
         op_kind=KERNELS[draw.below(len(KERNELS))],
         lane=("compute", "compute 2")[draw.below(2)],
