@@ -30,15 +30,9 @@ from itertools import pairwise
 from chakrasim.converters.synthetic.dlrm.model import Dlrm
 from chakrasim.converters.synthetic.graph_writer.step import BACKWARD, FORWARD, OPTIMIZER, Buckets, StepWriter
 from chakrasim.converters.synthetic.limits import require_least, require_nodes
-from chakrasim.converters.synthetic.op_cost.layers import (
-    INDEX_BYTES,
-    Formats,
-    Layer,
-    Work,
-    elementwise,
-    linear,
-)
+from chakrasim.converters.synthetic.op_cost.layers import INDEX_BYTES, Formats, Layer, elementwise, linear
 from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, ExecutionGraph
 from chakrasim.traces.names.op_kinds import ELEMENTWISE, MATMUL

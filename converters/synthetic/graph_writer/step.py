@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chakrasim.converters.synthetic.limits import require_work
-from chakrasim.converters.synthetic.op_cost.layers import Layer, Work
+from chakrasim.converters.synthetic.op_cost.layers import Layer
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind

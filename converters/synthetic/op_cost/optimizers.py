@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chakrasim.converters.synthetic.op_cost.layers import Formats, Work
+from chakrasim.converters.synthetic.op_cost.layers import Formats
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.traces.errors import UnknownName
 
 

@@ -13,7 +13,8 @@ from functools import partial
 from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template, collective
-from chakrasim.converters.synthetic.op_cost.operations import Operation, Work
+from chakrasim.converters.synthetic.op_cost.operations import Operation
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk
 from chakrasim.converters.synthetic.transformer.layers.shape import Shape
 from chakrasim.converters.synthetic.transformer.layers.stages import (

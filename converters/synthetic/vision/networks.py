@@ -26,7 +26,6 @@ from chakrasim.converters.synthetic.op_cost.layers import (
     windows,
 )
 from chakrasim.traces.errors import ConfigError, UnknownName
-from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 
 CLASSES = 1000
 Shape = tuple[int, int, int, int]
@@ -57,12 +56,6 @@ class Network:
     def parameters(self) -> int:
         """Trained ones; running means of norms aren't."""
         return sum(layer.parameters for layer in self.layers)
-
-    @property
-    def forward_ops(self) -> int:
-        """Of convolutions, products and attention; 2 a multiply-add."""
-        kinds = (MATMUL, ATTENTION)
-        return sum(layer.forward.ops for layer in self.layers if layer.forward and layer.op_kind in kinds)
 
 
 @dataclass(frozen=True)

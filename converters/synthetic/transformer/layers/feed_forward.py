@@ -8,14 +8,8 @@ from __future__ import annotations
 
 from math import ceil
 
-from chakrasim.converters.synthetic.op_cost.operations import (
-    BYTES,
-    Exchange,
-    Operation,
-    Step,
-    elementwise,
-    matmul,
-)
+from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Step, elementwise, matmul
+from chakrasim.converters.synthetic.op_cost.work import BYTES
 from chakrasim.converters.synthetic.transformer.layers.shape import (
     Shape,
     activation,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chakrasim.converters.synthetic.op_cost.operations import (
-    BYTES,
     Exchange,
     Operation,
     Step,
@@ -13,6 +12,7 @@ from chakrasim.converters.synthetic.op_cost.operations import (
     elementwise,
     matmul,
 )
+from chakrasim.converters.synthetic.op_cost.work import BYTES
 from chakrasim.converters.synthetic.transformer.model.model import Model
 from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.traces.graph import CommKind

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from chakrasim.converters.synthetic.op_cost.operations import BYTES, Step
+from chakrasim.converters.synthetic.op_cost.operations import Step
+from chakrasim.converters.synthetic.op_cost.work import BYTES
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.layers.layer import embedding_steps, head_steps, layer_steps
 from chakrasim.converters.synthetic.transformer.layers.shape import Shape

@@ -46,10 +46,6 @@ class Parameters:
         sums = {field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)}
         return Parameters(**sums)
 
-    def times(self, count: int) -> Parameters:
-        """Those of so many of the same."""
-        return Parameters(**{field.name: getattr(self, field.name) * count for field in fields(self)})
-
 
 def parameters(model: Model) -> Parameters:
     """Parameters of the whole model, counted once where embedding and output layer share a matrix."""
@@ -58,12 +54,7 @@ def parameters(model: Model) -> Parameters:
         norms=_norm(model, model.hidden),
         output=0 if model.has_tied_embeddings else model.vocabulary * model.hidden,
     )
-    dense = _dense_layers(model)
-    return (
-        ends
-        + _layer(model, is_dense=True).times(dense)
-        + _layer(model, is_dense=False).times(model.layers - dense)
-    )
+    return sum((layer_parameters(model, layer) for layer in range(model.layers)), ends)
 
 
 def layer_parameters(model: Model, layer: int) -> Parameters:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chakrasim.converters.synthetic.graph_writer.template import collective
-from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Step, Work
+from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Step
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.converters.synthetic.transformer.passes.surroundings import (
     backward_order,
     entered,

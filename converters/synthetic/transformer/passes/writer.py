@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Tables, Template, collective
-from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Ring, Step, Work
+from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Ring, Step
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.passes.surroundings import (
     is_product,
