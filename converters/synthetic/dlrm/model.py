@@ -35,7 +35,7 @@ class Dlrm:
     name: str
     source: str
     rows: tuple[int, ...]
-    """Of each embedding table; one table a categorical feature."""
+    """Rows of each embedding table; one table a categorical feature."""
     embedding: int
     """Numbers an embedding has."""
     dense: int
@@ -78,7 +78,7 @@ class Dlrm:
 
     @property
     def vectors(self) -> int:
-        """That interact: an embedding a table, and the bottom MLP's result."""
+        """Number of interacting vectors: an embedding a table, and the bottom MLP's result."""
         return self.tables + 1
 
     @property
@@ -90,12 +90,12 @@ class Dlrm:
 
     @property
     def table_parameters(self) -> int:
-        """Of all tables."""
+        """Parameters of all embedding tables."""
         return sum(self.rows) * self.embedding
 
     @property
     def dense_parameters(self) -> int:
-        """Of MLPs and cross layers, weights and biases; a cross layer has two matrices and one bias."""
+        """Weights and biases of MLPs and cross layers; a cross layer has two matrices and one bias."""
         crossed = self.vectors * self.embedding
         cross = self.cross_layers * (2 * crossed * self.cross_rank + crossed)
         widths = [(self.dense, *self.bottom), (self.top_inputs, *self.top)]

@@ -50,7 +50,7 @@ class Template:
 
     tables: Tables
     attributes: Mapping[str, int] = field(default_factory=dict)
-    """Of all nodes that are added from now on."""
+    """Attributes of all nodes that are added from now on."""
     rows: list[tuple[int, ...]] = field(default_factory=list)
     more: list[tuple[int, ...]] = field(default_factory=list)
     edges: list[tuple[int, int]] = field(default_factory=list)

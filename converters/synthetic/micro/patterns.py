@@ -1,4 +1,4 @@
-"""Which ranks run a collective together: patterns of groups, and geometric series of sizes."""
+"""Patterns of process groups, and geometric series of sizes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def rounds(pattern: Pattern, ranks: int) -> list[list[tuple[int, ...]]]:
 
 
 def round_count(pattern: Pattern, ranks: int) -> int:
-    """How many rounds a pattern has, without making them."""
+    """Number of rounds of a pattern, without making them."""
     return ranks - 1 + ranks % 2 if pattern.kind == "pairs" else 1
 
 

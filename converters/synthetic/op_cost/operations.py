@@ -41,7 +41,7 @@ class Operation:
     is_core: bool = False
     """Selective recomputation does it again."""
     kernels: int = 1
-    """That the host launches for it, forward or backward."""
+    """Number of kernels that the host launches for it, forward or backward."""
     stops_host: bool = False
     """In the forward pass the host waits for its result before it issues what follows."""
 

@@ -49,7 +49,7 @@ class Network:
 
     @property
     def layers(self) -> list[Layer]:
-        """Of all units."""
+        """Layers of all units, in order."""
         return [layer for unit in self.units for layer in unit.layers]
 
     @property
@@ -60,7 +60,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Images:
-    """What goes in, and what is done with it."""
+    """Batch of input images, and whether the network is trained on it."""
 
     batch: int = 1
     size: int = 224
@@ -303,5 +303,5 @@ NETWORKS: dict[str, tuple[Callable[..., list[Unit]], tuple[int, ...]]] = {
     "vit-l-32": (_vit, (32, 24, 1024, 16, 4096)),
     "vit-h-14": (_vit, (14, 32, 1280, 16, 5120)),
 }
-"""By name: what makes it, and its blocks a stage, convolutions a stage, or patch, depth, width, heads and
-inner width."""
+"""Builder of each network by name, and its blocks a stage, convolutions a stage, or patch, depth, width,
+heads and inner width."""

@@ -21,7 +21,7 @@ from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.names.op_kinds import ATTENTION, LAUNCH
 
 NEXT_STAGE, PREVIOUS_STAGE, NEXT_CONTEXT, PREVIOUS_CONTEXT = range(4)
-"""What `peer` means in a template."""
+"""Placeholders for the ranks that a template's messages go to or come from."""
 COMPUTE, HOST = "compute", "host"
 
 
@@ -45,14 +45,14 @@ class PassWriter:
     # --- units
 
     def begin_unit(self, unit: Unit) -> None:
-        """What comes is the unit's."""
+        """Start emitting nodes of `unit`."""
         template = self.template
         template.attributes = {**template.attributes, "layer": unit.layer}
         self._prefix = unit.name
         self._launch(())
 
     def end_unit(self) -> None:
-        """Everything since `begin_unit` was the unit's."""
+        """Finish the unit that `begin_unit` started."""
         self._count_launched()
         self.ends.append(self.template.tail[0] if self.template.tail else -1)
 
@@ -247,7 +247,7 @@ class PassWriter:
         ]
 
     def unsharded_bytes(self, unit: Unit) -> int:
-        """Of a unit's gradients that other ranks have a part in."""
+        """Bytes of a unit's gradients that are reduced over other ranks."""
         return sum(
             ceil(unit.parameters(of_experts=of_experts) * self.chunk.gradient_bytes)
             for _, of_experts, ranks in self._sharing()
