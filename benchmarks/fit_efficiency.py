@@ -27,7 +27,7 @@ import numpy as np
 from published_runs import Run, runs
 from testbeds import machine_of, testbed_path
 
-from chakrasim.converters.synthetic.op_cost.operations import BYTES
+from chakrasim.converters.synthetic.op_cost.work import BYTES
 from chakrasim.converters.synthetic.transformer.training import generate_training
 from chakrasim.replay.compute.durations import NodeDurations, compute_model
 from chakrasim.replay.costs import cost

@@ -1,4 +1,4 @@
-"""What a description may ask for: one clear line for numbers that can't be."""
+"""Limits of what a description may ask for, each refused in one clear line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from chakrasim.traces.check import MAX_BYTES
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.units import us_to_ps
 
-MOST_NODES = 10**7
-"""Of a workload: what is beyond is a slip."""
-MOST_OPS = 10**18
-"""Of a kernel: what is beyond is a slip, too, and soon more than a column holds."""
-
-MOST_US = 10**12
-"""Of a node: eleven days."""
-MOST_RANKS = 1 << 20
+MAX_NODES = 10**7
+"""Nodes of a workload; more are taken for a slip."""
+MAX_OPS = 10**18
+"""Operations of a kernel; more are taken for a slip, and columns of 64 bits hold only nine times as many."""
+MAX_US = 10**12
+"""Compute time of a node: eleven days; columns of 64 bits hold nine times as much in picoseconds."""
+MAX_RANKS = 1 << 20
+"""Ranks of a job: several times as many accelerators as the largest clusters have."""
 
 
 def require_least(*given: tuple[str, int, int]) -> None:
@@ -25,8 +25,8 @@ def require_least(*given: tuple[str, int, int]) -> None:
 
 def require_ranks(ranks: int) -> None:
     """Raise ConfigError for a job that nobody has."""
-    if ranks > MOST_RANKS:
-        raise ConfigError(f"ranks is {ranks:,}; expected {MOST_RANKS:,} or less")
+    if ranks > MAX_RANKS:
+        raise ConfigError(f"ranks is {ranks:,}; expected {MAX_RANKS:,} or less")
 
 
 def require_bytes(size: int) -> None:
@@ -37,21 +37,21 @@ def require_bytes(size: int) -> None:
 
 def require_nodes(nodes: int) -> None:
     """Raise ConfigError for a workload that would never be made."""
-    if nodes > MOST_NODES:
-        raise ConfigError(f"that would be {nodes:,} nodes; expected {MOST_NODES:,} or less")
+    if nodes > MAX_NODES:
+        raise ConfigError(f"that would be {nodes:,} nodes; expected {MAX_NODES:,} or less")
 
 
 def require_work(name: str, ops: int, size_bytes: int) -> None:
     """Raise ConfigError for a kernel that no graph can hold."""
-    if ops > MOST_OPS or size_bytes > MAX_BYTES:
+    if ops > MAX_OPS or size_bytes > MAX_BYTES:
         raise ConfigError(
-            f"{name!r} would take {ops:,} operations on {size_bytes:,} bytes; expected at most {MOST_OPS:,} "
+            f"{name!r} would take {ops:,} operations on {size_bytes:,} bytes; expected at most {MAX_OPS:,} "
             f"and {MAX_BYTES:,}: make the batch smaller"
         )
 
 
 def compute_time_ps(compute_us: float) -> int:
     """Raise ConfigError for a time that can't be."""
-    if not 0 <= compute_us <= MOST_US:
-        raise ConfigError(f"the compute time is {compute_us} us; expected 0 to {MOST_US:,}")
+    if not 0 <= compute_us <= MAX_US:
+        raise ConfigError(f"the compute time is {compute_us} us; expected 0 to {MAX_US:,}")
     return us_to_ps(compute_us)

@@ -16,10 +16,12 @@ from typing import Any
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.shared.yaml_files import read_mapping, require_known, shown
 
-MOST = 10**11
-"""Rows of a table, or whatever else is counted: what is beyond is a slip."""
-MOST_PARAMETERS = 10**15
-MOST_LAYERS = 1000
+MAX_COUNT = 10**11
+"""Rows of a table, or any other count; more are taken for a slip."""
+MAX_PARAMETERS = 10**15
+"""Parameters of a model; the largest published have some 10^13."""
+MAX_LAYERS = 1000
+"""Cross layers; published models have fewer than ten."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Dlrm:
     name: str
     source: str
     rows: tuple[int, ...]
-    """Of each embedding table; one table a categorical feature."""
+    """Rows of each embedding table; one table a categorical feature."""
     embedding: int
     """Numbers an embedding has."""
     dense: int
@@ -59,8 +61,8 @@ class Dlrm:
                 f"{self.name}: pooling has {len(self.pooling)} numbers; expected one, or {len(self.rows)}, "
                 "as many as tables"
             )
-        if self.table_parameters + self.dense_parameters > MOST_PARAMETERS:
-            raise ConfigError(f"{self.name}: has over {MOST_PARAMETERS:,} parameters, which can't be")
+        if self.table_parameters + self.dense_parameters > MAX_PARAMETERS:
+            raise ConfigError(f"{self.name}: has over {MAX_PARAMETERS:,} parameters, which can't be")
         if bool(self.cross_layers) != bool(self.cross_rank):
             raise ConfigError(f"{self.name}: cross_layers and cross_rank belong together")
 
@@ -76,7 +78,7 @@ class Dlrm:
 
     @property
     def vectors(self) -> int:
-        """That interact: an embedding a table, and the bottom MLP's result."""
+        """Number of interacting vectors: an embedding a table, and the bottom MLP's result."""
         return self.tables + 1
 
     @property
@@ -88,12 +90,12 @@ class Dlrm:
 
     @property
     def table_parameters(self) -> int:
-        """Of all tables."""
+        """Parameters of all embedding tables."""
         return sum(self.rows) * self.embedding
 
     @property
     def dense_parameters(self) -> int:
-        """Of MLPs and cross layers, weights and biases; a cross layer has two matrices and one bias."""
+        """Weights and biases of MLPs and cross layers; a cross layer has two matrices and one bias."""
         crossed = self.vectors * self.embedding
         cross = self.cross_layers * (2 * crossed * self.cross_rank + crossed)
         widths = [(self.dense, *self.bottom), (self.top_inputs, *self.top)]
@@ -145,21 +147,27 @@ def _presets() -> Path:
 
 
 def _value(key: str, kind: str, value: Any, place: str) -> Any:
-    least, most = (0 if key.startswith("cross_") else 1), (MOST_LAYERS if key == "cross_layers" else MOST)
+    minimum, maximum = (
+        (0 if key.startswith("cross_") else 1),
+        (MAX_LAYERS if key == "cross_layers" else MAX_COUNT),
+    )
     if kind == "str":
         is_right, expected = isinstance(value, str) and bool(value.strip()), "text"
     elif kind == "int":
-        is_right, expected = _is_count(value, least, most), f"a whole number from {least} to {most:,}"
+        is_right, expected = (
+            _is_count(value, minimum, maximum),
+            f"a whole number from {minimum} to {maximum:,}",
+        )
     else:
         value = (value,) if key == "pooling" and not isinstance(value, list) else value
         is_right = (
-            isinstance(value, list | tuple) and bool(value) and all(_is_count(v, 1, MOST) for v in value)
+            isinstance(value, list | tuple) and bool(value) and all(_is_count(v, 1, MAX_COUNT) for v in value)
         )
-        expected = f"a list of whole numbers from 1 to {MOST:,}"
+        expected = f"a list of whole numbers from 1 to {MAX_COUNT:,}"
     if not is_right:
         raise ConfigError(f"{place}: {key} is {shown(value)}; expected {expected}")
     return tuple(value) if kind not in ("str", "int") else value
 
 
-def _is_count(value: Any, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most
+def _is_count(value: Any, minimum: int, maximum: int) -> bool:
+    return type(value) is int and minimum <= value <= maximum

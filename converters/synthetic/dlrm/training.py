@@ -30,15 +30,9 @@ from itertools import pairwise
 from chakrasim.converters.synthetic.dlrm.model import Dlrm
 from chakrasim.converters.synthetic.graph_writer.step import BACKWARD, FORWARD, OPTIMIZER, Buckets, StepWriter
 from chakrasim.converters.synthetic.limits import require_least, require_nodes
-from chakrasim.converters.synthetic.op_cost.layers import (
-    INDEX_BYTES,
-    Formats,
-    Layer,
-    Work,
-    elementwise,
-    linear,
-)
+from chakrasim.converters.synthetic.op_cost.layers import INDEX_BYTES, Formats, Layer, elementwise, linear
 from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, ExecutionGraph
 from chakrasim.traces.names.op_kinds import ELEMENTWISE, MATMUL
@@ -53,22 +47,22 @@ ROW_WIDTH = 4
 
 @dataclass(frozen=True)
 class DlrmPlan:
-    """How a recommendation model is trained or run."""
+    """Options of a recommendation model's training step or forward pass."""
 
     ranks: int = 1
     global_batch: int = 2048
     """Samples over all ranks."""
     sharding: str = "round-robin"
-    """Which rank has a table: `round-robin` in their order, which balances what is exchanged; `greedy`, the
+    """Placement of tables on ranks: `round-robin` in their order, which balances the exchange; `greedy`, the
     largest first, each to the rank with the fewest bytes so far, which balances memory."""
     dtype: str = "fp32"
-    """Of activations, products and exchanged embeddings; tables are kept in 32 bits."""
+    """Data type of activations, products and exchanged embeddings; tables are kept in 32 bits."""
     gradient_dtype: str = "fp32"
-    """Of the MLPs' gradients as they are reduced."""
+    """Data type in which the MLPs' gradients are reduced."""
     bucket_bytes: int = 25 * 2**20
     """Gradients reduced at once, but for a first bucket of a mebibyte."""
     overlaps: bool = True
-    """What communicates runs beside kernels."""
+    """Communication runs beside kernels."""
     optimizer: str = "sgd"
     has_host: bool = True
     """The host's launches take time; without, the step is one CUDA graph."""
@@ -126,12 +120,12 @@ def generate_dlrm(model: Dlrm, plan: DlrmPlan) -> Workload:
 
 @dataclass(frozen=True)
 class _Tables:
-    """What matters of a rank's own tables."""
+    """Figures of a rank's own embedding tables."""
 
     count: int
     rows: int
     lookups: int
-    """Of the whole batch."""
+    """Rows looked up for the whole batch."""
     distinct: int
     """Rows that are looked up, at most."""
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chakrasim.converters.synthetic.limits import require_work
-from chakrasim.converters.synthetic.op_cost.layers import Layer, Work
+from chakrasim.converters.synthetic.op_cost.layers import Layer
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.traces.builder import GraphBuilder
 from chakrasim.traces.errors import ConfigError
 from chakrasim.traces.graph import CommKind, NodeKind
@@ -39,7 +40,7 @@ class StepWriter:
         self._on_lane: dict[str, int] = {}
 
     def begin(self, name: str, kind: int, layer: int, launches: int) -> None:
-        """What follows belongs to a pass and to a layer, -1 for none; the host launches so many kernels."""
+        """Start a part of the step: a pass of a layer, -1 for none, with so many kernels to launch."""
         self.attrs = {"pass": kind, "layer": layer}
         if self._has_host and launches:
             row = self.builder.add(
@@ -137,7 +138,7 @@ class Buckets:
         if self.bucket_bytes < 1:
             raise ConfigError(f"a bucket of {self.bucket_bytes} bytes; expected 1 or more")
         self.rows: list[int] = []
-        """Of the all-reduces."""
+        """Rows of the all-reduces."""
         self._limit = min(FIRST_BUCKET_BYTES, self.bucket_bytes)
         self._held = 0
         self._waiting: list[tuple[str, int]] = []

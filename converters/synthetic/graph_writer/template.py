@@ -28,8 +28,8 @@ ATTRIBUTES = (
 )  # fmt: skip
 
 
-MOST_NODES = 20_000_000
-"""Of one rank: beyond, graphs don't fit into a laptop's memory."""
+MAX_NODES = 20_000_000
+"""Nodes of one rank; graphs with more don't fit into a laptop's memory."""
 
 
 class Tables:
@@ -50,7 +50,7 @@ class Template:
 
     tables: Tables
     attributes: Mapping[str, int] = field(default_factory=dict)
-    """Of all nodes that are added from now on."""
+    """Attributes of all nodes that are added from now on."""
     rows: list[tuple[int, ...]] = field(default_factory=list)
     more: list[tuple[int, ...]] = field(default_factory=list)
     edges: list[tuple[int, int]] = field(default_factory=list)
@@ -116,30 +116,26 @@ class Template:
                 tables.op_kinds(op_kind) if op_kind else -1,
             )
         )
+        kept, temporary = (-1, -1), (allocates or -1, frees or -1)
+        if not is_temporary:
+            kept, temporary = temporary, kept
         given = self.attributes
-        self.more.append(
-            (
-                0,
-                given.get("layer", -1),
-                given.get("stage", -1),
-                given.get("pass", -1),
-                -1 if is_temporary else allocates or -1,
-                -1 if is_temporary else frees or -1,
-                (allocates or -1) if is_temporary else -1,
-                (frees or -1) if is_temporary else -1,
-            )
-        )
-        if after is None:
-            if self.tail:
-                self.edges += [(row, parent) for parent in self.tail]
-            else:
-                self.entries.append(row)
-        else:
+        places = (given.get("layer", -1), given.get("stage", -1), given.get("pass", -1))
+        self.more.append((0, *places, *kept, *temporary))
+        self._wait(row, after, in_line=in_line)
+        return row
+
+    def _wait(self, row: int, after: Iterable[int] | None, *, in_line: bool) -> None:
+        """Add the row's edges, and make it the tail if it is `in_line`."""
+        if after is not None:
             self.edges += [(row, parent) for parent in after]
+        elif self.tail:
+            self.edges += [(row, parent) for parent in self.tail]
+        else:
+            self.entries.append(row)
         if in_line:
             self.edges += [(row, parent) for parent in self.also]
             self.tail, self.also = [row], []
-        return row
 
     def keep_order(self, stream: str, row: int) -> None:
         """The row comes behind the last one of the stream."""
@@ -171,9 +167,9 @@ class Assembly:
         Raises ConfigError for more nodes than a rank can have.
         """
         base = self.n
-        if base + len(template) > MOST_NODES:
+        if base + len(template) > MAX_NODES:
             raise ConfigError(
-                f"the graph of a rank would have over {MOST_NODES:,} nodes; larger micro-batches or more "
+                f"the graph of a rank would have over {MAX_NODES:,} nodes; larger micro-batches or more "
                 "data ranks make fewer passes"
             )
         self._placed.append((template, base, micro_batch))

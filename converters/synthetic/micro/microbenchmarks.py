@@ -83,7 +83,7 @@ def _sweep_graph(
     *,
     separates: bool,
 ) -> ExecutionGraph:
-    """Of the ranks that are in these groups; each has its round, its name and its ranks."""
+    """Graph of the ranks that are in these groups; each group has its round, its name and its ranks."""
     groups = {name: ranks for _, name, ranks in own}
     builder = GraphBuilder(0, metadata={"source": "chakrasim generate sweep"}, groups=groups)
     last: list[int] = []

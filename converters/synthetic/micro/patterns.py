@@ -1,4 +1,4 @@
-"""Which ranks run a collective together: patterns of groups, and geometric series of sizes."""
+"""Patterns of process groups, and geometric series of sizes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from math import log
 from chakrasim.traces.errors import ConfigError, UnknownName
 
 PATTERNS = ("all", "consecutive", "strided", "pairs")
-MOST_STEPS = 10_000
-"""Of a series of sizes."""
+MAX_STEPS = 10_000
+"""Sizes of a series; more are taken for a factor too near to 1."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def rounds(pattern: Pattern, ranks: int) -> list[list[tuple[int, ...]]]:
 
 
 def round_count(pattern: Pattern, ranks: int) -> int:
-    """How many rounds a pattern has, without making them."""
+    """Number of rounds of a pattern, without making them."""
     return ranks - 1 + ranks % 2 if pattern.kind == "pairs" else 1
 
 
@@ -97,8 +97,8 @@ def size_series(first: int, last: int, factor: float = 2) -> list[int]:
             f"sizes from {first:,} to {last:,} bytes; expected 1 or more, and the last not below"
         )
     steps = log(last / first) / log(factor)
-    if steps > MOST_STEPS:
-        raise ConfigError(f"over {MOST_STEPS:,} sizes; expected a larger factor than {factor}")
+    if steps > MAX_STEPS:
+        raise ConfigError(f"over {MAX_STEPS:,} sizes; expected a larger factor than {factor}")
     sizes: list[int] = []
     exact = float(first)
     while exact <= last:

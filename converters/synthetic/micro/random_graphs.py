@@ -23,16 +23,16 @@ from chakrasim.traces.workload import Workload
 
 DTYPES = ("fp32", "fp16", "bf16")
 REACH = 16
-"""How far back a node's parents are, in nodes of its rank."""
-PARENTS = 3
-"""At most, but for the order of a lane."""
-MOST_GFLOP, MOST_TENSOR_BYTES, MOST_COMPUTE_PS = 20, 100_000_000, 200_000_000
-"""Of a kernel: what a large layer of a model takes."""
+"""Nodes of its rank among which a node's parents are drawn, counted back from it."""
+MAX_PARENTS = 3
+"""Parents of a node, apart from the one before it on a communication's lane."""
+MAX_GFLOP, MAX_TENSOR_BYTES, MAX_COMPUTE_PS = 20, 100_000_000, 200_000_000
+"""Bounds of a kernel: operations, bytes and duration of a large layer of a model."""
 
 
 @dataclass(frozen=True)
 class RandomPlan:
-    """What random workloads are drawn from."""
+    """Parameters of a random workload."""
 
     ranks: int = 4
     operations: int = 100
@@ -44,7 +44,7 @@ class RandomPlan:
     groups: int = 3
     """Process groups beside the world, of random ranks."""
     max_bytes: int = 10**7
-    """Of a collective or message."""
+    """Size of the largest collective or message."""
     seed: int = 0
 
 
@@ -56,72 +56,95 @@ def generate_random(plan: RandomPlan) -> Workload:
     node that does nothing. O(operations * ranks of a group). Raises ConfigError for numbers that can't be.
     """
     _check(plan)
-    draw = _Draw(plan.seed)
-    groups = {f"group {at}": draw.ranks(plan.ranks) for at in range(plan.groups)}
-    names = [None, *groups]
-    metadata = {"source": "chakrasim generate random", "seed": plan.seed}
-    builders = [
-        GraphBuilder(
-            rank,
-            metadata=metadata,
-            groups={name: ranks for name, ranks in groups.items() if rank in ranks},
-        )
-        for rank in range(plan.ranks)
-    ]
-    last_on_lane: list[dict[str, int]] = [{} for _ in builders]
-
-    def parents(rank: int, lane: str = "") -> list[int]:
-        present = len(builders[rank])
-        reach = min(present, REACH)
-        found = {present - 1 - draw.below(reach) for _ in range(draw.below(PARENTS + 1)) if reach}
-        if lane:
-            found |= {last_on_lane[rank][lane]} if lane in last_on_lane[rank] else set()
-            last_on_lane[rank][lane] = present
-        return sorted(found)
-
+    graphs = _RandomGraphs(plan)
     for at in range(plan.operations):
-        if draw.share() >= plan.communication:
-            rank = draw.below(plan.ranks)
-            _kernel(builders[rank], draw, f"kernel{at}", parents(rank))
-        elif plan.ranks > 1 and draw.share() < plan.messages:
-            source = draw.below(plan.ranks)
-            target = (source + 1 + draw.below(plan.ranks - 1)) % plan.ranks
-            tag, size = draw.below(4), draw.below(plan.max_bytes + 1)
-            for rank, kind, peer in ((source, NodeKind.SEND, target), (target, NodeKind.RECV, source)):
-                lane = kind.label
-                builders[rank].add(
-                    kind,
-                    f"{kind.label}{at}",
-                    comm_bytes=size,
-                    peer=peer,
-                    tag=tag,
-                    lane=lane,
-                    after=parents(rank, lane),
-                )
+        if graphs.draw.share() >= plan.communication:
+            graphs.add_kernel(at)
+        elif plan.ranks > 1 and graphs.draw.share() < plan.messages:
+            graphs.add_message(at)
         else:
-            name = names[draw.below(len(names))]
-            ranks = groups[name] if name is not None else tuple(range(plan.ranks))
-            comm_kind = CommKind(draw.below(len(CommKind)))
-            root = ranks[draw.below(len(ranks))] if comm_kind in ROOTED else -1
-            size = 0 if comm_kind == CommKind.BARRIER else draw.below(plan.max_bytes + 1)
-            lane = name or "world"
-            for rank in ranks:
-                builders[rank].add(
-                    NodeKind.COLL,
-                    f"{comm_kind.label}{at}",
-                    comm_kind=comm_kind,
-                    comm_bytes=size,
-                    group=name,
-                    peer=root,
-                    lane=lane,
-                    after=parents(rank, lane),
-                )
-    return workload_of(builders, "random")
+            graphs.add_collective(at)
+    return workload_of(graphs.builders, "random")
+
+
+class _RandomGraphs:
+    """Graphs of all ranks, to which drawn operations are added in their global order."""
+
+    def __init__(self, plan: RandomPlan) -> None:
+        self.plan, self.draw = plan, _Draw(plan.seed)
+        self._groups = {f"group {at}": self.draw.ranks(plan.ranks) for at in range(plan.groups)}
+        metadata = {"source": "chakrasim generate random", "seed": plan.seed}
+        self.builders = [
+            GraphBuilder(
+                rank,
+                metadata=metadata,
+                groups={name: ranks for name, ranks in self._groups.items() if rank in ranks},
+            )
+            for rank in range(plan.ranks)
+        ]
+        self._last_on_lane: list[dict[str, int]] = [{} for _ in self.builders]
+
+    def add_kernel(self, at: int) -> None:
+        """A kernel of a random rank."""
+        rank = self.draw.below(self.plan.ranks)
+        _kernel(self.builders[rank], self.draw, f"kernel{at}", self._parents(rank))
+
+    def add_message(self, at: int) -> None:
+        """A message between two random ranks."""
+        draw, ranks = self.draw, self.plan.ranks
+        source = draw.below(ranks)
+        target = (source + 1 + draw.below(ranks - 1)) % ranks
+        tag, size = draw.below(4), draw.below(self.plan.max_bytes + 1)
+        for rank, kind, peer in ((source, NodeKind.SEND, target), (target, NodeKind.RECV, source)):
+            lane = kind.label
+            self.builders[rank].add(
+                kind,
+                f"{kind.label}{at}",
+                comm_bytes=size,
+                peer=peer,
+                tag=tag,
+                lane=lane,
+                after=self._parents(rank, lane),
+            )
+
+    def add_collective(self, at: int) -> None:
+        """A collective of the world or of a random group."""
+        draw, names = self.draw, [None, *self._groups]
+        name = names[draw.below(len(names))]
+        ranks = self._groups[name] if name is not None else tuple(range(self.plan.ranks))
+        kind = CommKind(draw.below(len(CommKind)))
+        root = ranks[draw.below(len(ranks))] if kind in ROOTED else -1
+        size = 0 if kind == CommKind.BARRIER else draw.below(self.plan.max_bytes + 1)
+        lane = name or "world"
+        for rank in ranks:
+            self.builders[rank].add(
+                NodeKind.COLL,
+                f"{kind.label}{at}",
+                comm_kind=kind,
+                comm_bytes=size,
+                group=name,
+                peer=root,
+                lane=lane,
+                after=self._parents(rank, lane),
+            )
+
+    def _parents(self, rank: int, lane: str = "") -> list[int]:
+        """Random recent nodes of the rank, and the last one on the lane of a communication."""
+        present = len(self.builders[rank])
+        reach = min(present, REACH)
+        found = {
+            present - 1 - self.draw.below(reach) for _ in range(self.draw.below(MAX_PARENTS + 1)) if reach
+        }
+        if lane:
+            lanes = self._last_on_lane[rank]
+            found |= {lanes[lane]} if lane in lanes else set()
+            lanes[lane] = present
+        return sorted(found)
 
 
 def _kernel(builder: GraphBuilder, draw: _Draw, name: str, after: list[int]) -> None:
     is_host = draw.share() < 0.2
-    duration_ps = draw.below(MOST_COMPUTE_PS)
+    duration_ps = draw.below(MAX_COMPUTE_PS)
     if is_host:
         builder.add(NodeKind.COMP, name, duration_ps=duration_ps, is_cpu=True, lane="host", after=after)
         return
@@ -129,8 +152,8 @@ def _kernel(builder: GraphBuilder, draw: _Draw, name: str, after: list[int]) -> 
         NodeKind.COMP,
         name,
         duration_ps=duration_ps,
-        ops=draw.below(MOST_GFLOP * 10**9),
-        tensor_bytes=draw.below(MOST_TENSOR_BYTES),
+        ops=draw.below(MAX_GFLOP * 10**9),
+        tensor_bytes=draw.below(MAX_TENSOR_BYTES),
         dtype=DTYPES[draw.below(len(DTYPES))],
         op_kind=KERNELS[draw.below(len(KERNELS))],
         lane=("compute", "compute 2")[draw.below(2)],

@@ -12,21 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from chakrasim.converters.synthetic.op_cost.work import BYTES, Work
 from chakrasim.traces.errors import UnknownName
 from chakrasim.traces.names.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
 
-BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
-"""Of an element by data type."""
+DTYPES = ("fp32", "tf32", "bf16", "fp16")
+"""Data types of layers; narrower ones would need kernels that scale them."""
 INDEX_BYTES = 8
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a kernel does."""
-
-    ops: int
-    size_bytes: int
-    """Read and written."""
+"""Bytes of an index, as PyTorch keeps them."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +44,24 @@ class Formats:
     """Data types of a step."""
 
     dtype: str = "fp32"
-    """Of activations and products."""
+    """Data type of activations and products."""
     gradient_dtype: str = "fp32"
-    """Of the gradients of parameters."""
+    """Data type of the gradients of parameters."""
 
     def __post_init__(self) -> None:
         for dtype in (self.dtype, self.gradient_dtype):
-            if dtype not in BYTES:
-                raise UnknownName("data type", dtype, BYTES)
+            if dtype not in DTYPES:
+                raise UnknownName("data type", dtype, DTYPES)
 
     @property
     def width(self) -> int:
         """Bytes of an activation."""
-        return BYTES[self.dtype]
+        return int(BYTES[self.dtype])
 
     @property
     def gradient_width(self) -> int:
         """Bytes of a parameter's gradient."""
-        return BYTES[self.gradient_dtype]
+        return int(BYTES[self.gradient_dtype])
 
 
 def linear(
@@ -132,7 +125,7 @@ def convolution(
 
 
 def windows(size: int, window: int, stride: int, padding: int) -> int:
-    """How many windows fit along an edge.
+    """Number of windows that fit along an edge.
 
     >>> windows(224, 7, 2, 3)
     112

@@ -13,22 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chakrasim.converters.synthetic.op_cost.work import BYTES, Work
 from chakrasim.traces.graph import CommKind
 from chakrasim.traces.names.op_kinds import ATTENTION, ELEMENTWISE, MATMUL
 
-BYTES = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5}
-"""Of an element by data type."""
 BLOCK_SCALED = ("mxfp8",)
-"""Of the narrow data types, those whose scales are of blocks alone."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a kernel does."""
-
-    ops: int
-    size_bytes: int
-    """Read and written."""
+"""Narrow data types whose scales belong to blocks, with none for the whole tensor."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Operation:
     is_core: bool = False
     """Selective recomputation does it again."""
     kernels: int = 1
-    """That the host launches for it, forward or backward."""
+    """Number of kernels that the host launches for it, forward or backward."""
     stops_host: bool = False
     """In the forward pass the host waits for its result before it issues what follows."""
 
@@ -66,7 +56,7 @@ class Exchange:
     """Kind and bytes, as `ExecutionGraph.comm_bytes` counts them; None if there is nothing to do."""
     backward: tuple[CommKind, int] | None
     regathers: tuple[CommKind, int] | None = None
-    """What the backward pass has to gather once more, for the gradient of the weights that follow."""
+    """Collective that the backward pass repeats, for the gradient of the weights that follow."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ class Ring:
     name: str
     steps: int
     size_bytes: int
-    """Of a block."""
+    """Bytes of a block."""
 
 
 Step = Operation | Exchange | Ring

@@ -1,16 +1,17 @@
-"""What an optimizer does with each parameter: operations, and numbers of 32 bits that it keeps."""
+"""Cost of an optimizer: operations on each parameter, and numbers of 32 bits kept for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chakrasim.converters.synthetic.op_cost.layers import Formats, Work
+from chakrasim.converters.synthetic.op_cost.layers import Formats
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.traces.errors import UnknownName
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Of one parameter."""
+    """Cost of one parameter's step."""
 
     states: int
     """Numbers it keeps beside the parameter, read and written in each step."""
@@ -28,7 +29,7 @@ Adam (Kingma and Ba, 2015): two moving averages, both corrected for their bias."
 
 
 def optimizer(name: str) -> Optimizer:
-    """By its name; raises UnknownName for one that isn't known."""
+    """Look up an optimizer by its name; raises UnknownName for one that isn't known."""
     if name not in OPTIMIZERS:
         raise UnknownName("optimizer", name, OPTIMIZERS)
     return OPTIMIZERS[name]
@@ -43,7 +44,7 @@ def dense_step(name: str, parameters: int, formats: Formats) -> Work:
 
 
 def held_bytes(name: str, parameters: int, formats: Formats) -> dict[str, int]:
-    """What a rank keeps throughout training: parameters with their copy, gradients, states."""
+    """Bytes that a rank keeps throughout training: parameters with their copy, gradients, states."""
     copy = formats.width if formats.width < 4 else 0
     return {
         "parameters": parameters * (4 + copy),

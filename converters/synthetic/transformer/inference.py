@@ -32,13 +32,13 @@ from chakrasim.traces.workload import Workload
 PREFILL, DECODE = range(2)
 PASS_NAMES = ("prefill", "decode")
 _TOKEN_BYTES = 8
-"""Of a token's number on its way to the first stage."""
+"""Size of a generated token's id, sent from the last stage to the first."""
 _TOKEN_TAGS = 1 << 50
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a model."""
+    """Lengths of a request's prompt, cache and answer."""
 
     prompt: int
     """Tokens of each prompt; 0 leaves the prefill out."""

@@ -13,7 +13,8 @@ from functools import partial
 from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template, collective
-from chakrasim.converters.synthetic.op_cost.operations import Operation, Work
+from chakrasim.converters.synthetic.op_cost.operations import Operation
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk
 from chakrasim.converters.synthetic.transformer.layers.shape import Shape
 from chakrasim.converters.synthetic.transformer.layers.stages import (
@@ -98,7 +99,7 @@ def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -
 
 
 def held_bytes(chunks: Sequence[Chunk]) -> dict[str, int]:
-    """What a rank holds throughout a step: parameters, gradients and the optimizer's states.
+    """Bytes that a rank holds throughout a step: parameters, gradients and the optimizer's states.
 
     Adam keeps two moments and, where parameters are in 16 bits, a copy of them, each in 32 bits. Stage 1
     shards the optimizer's states, 2 also gradients, 3 parameters, too (Rajbhandari et al., ZeRO, 2020).

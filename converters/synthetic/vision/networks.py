@@ -26,7 +26,6 @@ from chakrasim.converters.synthetic.op_cost.layers import (
     windows,
 )
 from chakrasim.traces.errors import ConfigError, UnknownName
-from chakrasim.traces.names.op_kinds import ATTENTION, MATMUL
 
 CLASSES = 1000
 Shape = tuple[int, int, int, int]
@@ -50,7 +49,7 @@ class Network:
 
     @property
     def layers(self) -> list[Layer]:
-        """Of all units."""
+        """Layers of all units, in order."""
         return [layer for unit in self.units for layer in unit.layers]
 
     @property
@@ -58,16 +57,10 @@ class Network:
         """Trained ones; running means of norms aren't."""
         return sum(layer.parameters for layer in self.layers)
 
-    @property
-    def forward_ops(self) -> int:
-        """Of convolutions, products and attention; 2 a multiply-add."""
-        kinds = (MATMUL, ATTENTION)
-        return sum(layer.forward.ops for layer in self.layers if layer.forward and layer.op_kind in kinds)
-
 
 @dataclass(frozen=True)
 class Images:
-    """What goes in, and what is done with it."""
+    """Batch of input images, and whether the network is trained on it."""
 
     batch: int = 1
     size: int = 224
@@ -310,5 +303,5 @@ NETWORKS: dict[str, tuple[Callable[..., list[Unit]], tuple[int, ...]]] = {
     "vit-l-32": (_vit, (32, 24, 1024, 16, 4096)),
     "vit-h-14": (_vit, (14, 32, 1280, 16, 5120)),
 }
-"""By name: what makes it, and its blocks a stage, convolutions a stage, or patch, depth, width, heads and
-inner width."""
+"""Builder of each network by name, and its blocks a stage, convolutions a stage, or patch, depth, width,
+heads and inner width."""

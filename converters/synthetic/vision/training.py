@@ -16,16 +16,16 @@ from chakrasim.traces.workload import Workload
 
 @dataclass(frozen=True)
 class VisionPlan:
-    """How a network is trained or run."""
+    """Options of a network's training step or forward pass."""
 
     ranks: int = 1
     batch: int = 32
     """Images a rank."""
     image_size: int = 224
     dtype: str = "fp32"
-    """Of activations and products; parameters are kept in 32 bits."""
+    """Data type of activations and products; parameters are kept in 32 bits."""
     gradient_dtype: str = "fp32"
-    """Of gradients as they are reduced."""
+    """Data type in which gradients are reduced."""
     bucket_bytes: int = 25 * 2**20
     """Gradients reduced at once, but for a first bucket of a mebibyte."""
     overlaps: bool = True

@@ -13,19 +13,19 @@ class Unit:
     """A layer, the embedding or the output layer: what is recomputed, gathered and reduced together."""
 
     name: str
-    """Before the names of its operations."""
+    """Prefix of its operations' names."""
     layer: int
     """-1 for the embedding and the output layer."""
     steps: tuple[Step, ...]
     input_bytes: int
-    """Of the activation that comes in."""
+    """Bytes of the input activation."""
 
     def is_recomputed(self, recompute: str) -> bool:
-        """Whether the backward pass computes the whole unit again."""
+        """True if the backward pass computes the whole unit again."""
         return self.layer >= 0 and (recompute == "full" or (recompute == "alternate" and self.layer % 2 == 0))
 
     def parameters(self, *, of_experts: bool) -> int:
-        """On this rank."""
+        """Number of the unit's parameters on this rank."""
         return sum(
             step.parameters
             for step in self.steps
@@ -45,7 +45,7 @@ class Chunk:
     sends: int
     """Bytes of the activation for the stage after; 0 for none."""
     tag: int
-    """Of its first message; there are two for each micro-batch."""
+    """Tag of its first message; there are two for each micro-batch."""
     receive_tag: int
     data_ranks: int
     """Ranks that reduce gradients of parameters with this one."""

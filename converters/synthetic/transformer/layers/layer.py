@@ -10,14 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from chakrasim.converters.synthetic.op_cost.operations import (
-    BYTES,
-    Exchange,
-    Operation,
-    Step,
-    elementwise,
-    matmul,
-)
+from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Step, elementwise, matmul
+from chakrasim.converters.synthetic.op_cost.work import BYTES
 from chakrasim.converters.synthetic.transformer.layers.attention import attention_steps
 from chakrasim.converters.synthetic.transformer.layers.feed_forward import expert_steps, feed_forward_steps
 from chakrasim.converters.synthetic.transformer.layers.shape import Shape, enter, norm

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chakrasim.converters.synthetic.op_cost.operations import (
-    BYTES,
     Exchange,
     Operation,
     Step,
@@ -13,6 +12,7 @@ from chakrasim.converters.synthetic.op_cost.operations import (
     elementwise,
     matmul,
 )
+from chakrasim.converters.synthetic.op_cost.work import BYTES
 from chakrasim.converters.synthetic.transformer.model.model import Model
 from chakrasim.converters.synthetic.transformer.plan.plan import Plan
 from chakrasim.traces.graph import CommKind
@@ -30,7 +30,7 @@ class Shape:
     batch: int
     """Sequences."""
     tokens: int
-    """Of all sequences together: those of the rank's part of the context."""
+    """Tokens of all sequences in the rank's part of the context."""
     keys: int
     """Tokens of a whole sequence, and what is cached of it: keys that a query may meet."""
     is_causal: bool = True
@@ -40,14 +40,14 @@ class Shape:
 
     @property
     def dtype(self) -> str:
-        """Of activations."""
+        """Data type of activations."""
         return (
             "bf16" if self.plan.dtype in NARROW else "fp32" if self.plan.dtype == "tf32" else self.plan.dtype
         )
 
     @property
     def product_dtype(self) -> str:
-        """Of matrix products that aren't narrowed."""
+        """Data type of matrix products that aren't narrowed."""
         return "tf32" if self.plan.dtype == "tf32" else self.dtype
 
     @property

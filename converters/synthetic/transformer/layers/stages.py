@@ -1,4 +1,4 @@
-"""What a pipeline stage consists of: its chunks of layers, and the layers' steps."""
+"""Chunks of layers of a pipeline stage, and the layers' steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from chakrasim.converters.synthetic.op_cost.operations import BYTES, Step
+from chakrasim.converters.synthetic.op_cost.operations import Step
+from chakrasim.converters.synthetic.op_cost.work import BYTES
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.layers.layer import embedding_steps, head_steps, layer_steps
 from chakrasim.converters.synthetic.transformer.layers.shape import Shape
@@ -91,7 +92,7 @@ def _has_experts(model: Model, layer: int) -> bool:
 
 
 def parameter_bytes(plan: Plan) -> float:
-    """Of a parameter in the forward and backward pass."""
+    """Bytes of a parameter in the forward and backward pass."""
     return 4.0 if plan.dtype in ("fp32", "tf32") else 2.0
 
 

@@ -1,4 +1,4 @@
-"""How many parameters a model has, and how many operations a step of its training takes.
+"""Parameters of a model, and floating-point operations of a step of its training.
 
 These are counts of the model alone, whatever the plan: what a generated graph is checked against, and what
 model FLOPs utilisation is reckoned from.
@@ -18,7 +18,7 @@ class Parameters:
     """Parameters by part."""
 
     embedding: int = 0
-    """Of tokens and learned positions."""
+    """Embeddings of tokens and learned positions."""
     attention: int = 0
     ffn: int = 0
     """Dense feed-forward networks."""
@@ -38,17 +38,13 @@ class Parameters:
 
     @property
     def active(self) -> int:
-        """Those that are there for one token, the whole embedding and output layer among them."""
+        """Parameters that one token meets, the whole embedding and output layer among them."""
         busy = self.experts - self.idle_experts
         return self.embedding + self.attention + self.ffn + busy + self.router + self.norms + self.output
 
     def __add__(self, other: Parameters) -> Parameters:
         sums = {field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)}
         return Parameters(**sums)
-
-    def times(self, count: int) -> Parameters:
-        """Those of so many of the same."""
-        return Parameters(**{field.name: getattr(self, field.name) * count for field in fields(self)})
 
 
 def parameters(model: Model) -> Parameters:
@@ -58,12 +54,7 @@ def parameters(model: Model) -> Parameters:
         norms=_norm(model, model.hidden),
         output=0 if model.has_tied_embeddings else model.vocabulary * model.hidden,
     )
-    dense = _dense_layers(model)
-    return (
-        ends
-        + _layer(model, is_dense=True).times(dense)
-        + _layer(model, is_dense=False).times(model.layers - dense)
-    )
+    return sum((layer_parameters(model, layer) for layer in range(model.layers)), ends)
 
 
 def layer_parameters(model: Model, layer: int) -> Parameters:
@@ -157,7 +148,7 @@ def _attention_biases(model: Model) -> int:
 
 
 def _inner_norms(model: Model) -> int:
-    """Of compressed queries, keys and values, or of those of a head."""
+    """Norm parameters of compressed queries, keys and values, or of those of a head."""
     latent = model.latent
     if latent is not None:
         return sum(_norm(model, rank) for rank in (latent.query_rank, latent.kv_rank))
@@ -187,7 +178,7 @@ def _layer_weights(model: Model) -> int:
 
 
 def _core_operations(model: Model, length: int, *, skips_masked: bool) -> int:
-    """Of one sequence in all layers, forward."""
+    """Forward operations of attention's core for one sequence in all layers."""
     latent = model.latent
     key_size = model.head_size + (latent.rope_size if latent else 0)
     value_size = latent.value_size if latent else model.head_size

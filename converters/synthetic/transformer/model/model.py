@@ -1,4 +1,4 @@
-"""What a transformer language model consists of."""
+"""Description of a transformer language model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Model:
 
     name: str
     source: str
-    """Where the figures come from."""
+    """Publication of the figures."""
     layers: int
     hidden: int
     heads: int
@@ -60,9 +60,9 @@ class Model:
     sequence: int
     """Tokens of a sequence in training, where a plan doesn't say otherwise."""
     has_biases: bool = False
-    """Of all linear layers, also of experts and their router, except the output layer."""
+    """Linear layers have biases, also those of experts and their router, except the output layer."""
     has_qkv_bias: bool = False
-    """Of the layers that make queries, keys and values, where the others have none."""
+    """Biases in the layers that make queries, keys and values, where the others have none."""
     has_layer_norm: bool = False
     """Normalisations have a bias besides their weight (LayerNorm, not RMSNorm)."""
     has_qk_norm: bool = False

@@ -16,10 +16,10 @@ from chakrasim.converters.synthetic.transformer.model.model import Experts, Late
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.shared.yaml_files import read_mapping, require_known, shown
 
-MOST_LAYERS = 10_000
-"""What is beyond is a slip."""
-MOST = 10**8
-"""Of any figure: what is beyond is a slip, and its operations would overflow."""
+MAX_LAYERS = 10_000
+"""Layers of a model; published ones have fewer than 200, and more are taken for a slip."""
+MAX_COUNT = 10**8
+"""Any other figure of a model; more is taken for a slip, and its operations would overflow."""
 PUBLISHED = (
     "source",
     "parameters",
@@ -27,7 +27,7 @@ PUBLISHED = (
     "active_parameters_without_embedding",
     "training_operations",
 )
-"""What a `published` mapping may hold. Figures are whole, or text with as many digits as were published, as
+"""Keys of a `published` mapping. Figures are whole, or text with as many digits as were published, as
 in 12.9B. The operations of a whole training are those of parameters alone, not of the attention's core."""
 MAY_BE_ZERO: dict[type[Any], tuple[str, ...]] = {
     Model: ("ffn", "learned_positions", "window"),
@@ -106,10 +106,10 @@ def _value(kind: type[_Described], field: Field[Any], value: Any, place: str) ->
     if field.name == "latent":
         return _described(LatentAttention, _mapping(value, where), where)
     if field.type == "int":
-        least = 0 if field.name in MAY_BE_ZERO[kind] else 1
-        most = MOST_LAYERS if field.name == "layers" else MOST
-        is_right = type(value) is int and least <= value <= most
-        expected = f"a whole number from {least} to {most:,}"
+        minimum = 0 if field.name in MAY_BE_ZERO[kind] else 1
+        maximum = MAX_LAYERS if field.name == "layers" else MAX_COUNT
+        is_right = type(value) is int and minimum <= value <= maximum
+        expected = f"a whole number from {minimum} to {maximum:,}"
     elif field.type == "bool":
         is_right, expected = isinstance(value, bool), "true or false"
     else:

@@ -9,6 +9,7 @@ from math import ceil
 from chakrasim.converters.synthetic.graph_writer.template import ATTRIBUTES, Tables, Template, collective
 from chakrasim.converters.synthetic.op_cost.operations import Operation, Step
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
+from chakrasim.converters.synthetic.transformer.passes.backward import backward_steps
 from chakrasim.converters.synthetic.transformer.passes.writer import NEXT_STAGE, PREVIOUS_STAGE, PassWriter
 from chakrasim.converters.synthetic.transformer.plan.schedule import BACKWARD, FORWARD, OPTIMIZER, WEIGHTS
 from chakrasim.traces.graph import CommKind, NodeKind
@@ -76,7 +77,7 @@ def backward_pass(chunk: Chunk, tables: Tables, *, is_last: bool, splits: bool) 
         if again:
             writer.forward_steps(unit.name, unit.steps, keeps=True, suffix=".recompute")
         steps = _as_kept(unit.steps) if again else unit.steps
-        writer.backward_steps(unit.name, steps, splits=splits)
+        backward_steps(writer, unit.name, steps, splits=splits)
         if again:
             _change(template, "frees", unit.input_bytes)
         if refetches:

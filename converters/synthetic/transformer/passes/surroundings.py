@@ -1,4 +1,4 @@
-"""What stands around a step, which decides what runs beside it."""
+"""Neighbours of a step, which decide what overlaps with it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def backward_order(steps: Sequence[Step]) -> list[int]:
 
 
 def is_product(step: Step) -> bool:
-    """Whether it is a matrix product."""
+    """True for a matrix product."""
     return isinstance(step, Operation) and step.kind == MATMUL
 
 
 def entered(steps: Sequence[Step], position: int) -> int:
-    """Where the exchange stands that feeds the product at `position`; -1 if none does."""
+    """Position of the exchange that feeds the product at `position`; -1 if none does."""
     for at in range(position - 1, -1, -1):
         step = steps[at]
         if isinstance(step, Exchange):

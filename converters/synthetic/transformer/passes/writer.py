@@ -10,20 +10,18 @@ from collections.abc import Sequence
 from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Tables, Template, collective
-from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Ring, Step, Work
+from chakrasim.converters.synthetic.op_cost.operations import Exchange, Operation, Ring, Step
+from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk, Unit
 from chakrasim.converters.synthetic.transformer.passes.surroundings import (
-    backward_order,
-    entered,
     is_product,
     kept,
-    ring_before,
 )
 from chakrasim.traces.graph import CommKind, NodeKind
 from chakrasim.traces.names.op_kinds import ATTENTION, LAUNCH
 
 NEXT_STAGE, PREVIOUS_STAGE, NEXT_CONTEXT, PREVIOUS_CONTEXT = range(4)
-"""What `peer` means in a template."""
+"""Placeholders for the ranks that a template's messages go to or come from."""
 COMPUTE, HOST = "compute", "host"
 
 
@@ -47,14 +45,14 @@ class PassWriter:
     # --- units
 
     def begin_unit(self, unit: Unit) -> None:
-        """What comes is the unit's."""
+        """Start emitting nodes of `unit`."""
         template = self.template
         template.attributes = {**template.attributes, "layer": unit.layer}
         self._prefix = unit.name
         self._launch(())
 
     def end_unit(self) -> None:
-        """Everything since `begin_unit` was the unit's."""
+        """Finish the unit that `begin_unit` started."""
         self._count_launched()
         self.ends.append(self.template.tail[0] if self.template.tail else -1)
 
@@ -126,7 +124,7 @@ class PassWriter:
                 if step.forward is None:
                     continue
                 if plan.overlap_experts and step.group == "expert":
-                    self._beside(name, step.group, step.forward)
+                    self.beside(name, step.group, step.forward)
                     continue
                 overlaps = plan.overlap_tensor == "full" and step.group == "tensor" and template.tail
                 if overlaps and step.regathers is not None:
@@ -147,7 +145,7 @@ class PassWriter:
             else:
                 saves = kept(step, plan.recompute if not suffix else "none") if keeps else 0
                 if ring is not None and step.kind == ATTENTION:
-                    self._ring_attention(name, step, ring, saves, backward=False)
+                    self.ring_attention(name, step, ring, saves, backward=False)
                     ring = None
                 else:
                     self.compute(name, step, step.forward, allocates=saves, is_temporary=self.is_again)
@@ -158,101 +156,7 @@ class PassWriter:
                     template.also += joins
                     joins = []
 
-    def backward_steps(self, prefix: str, steps: Sequence[Step], *, splits: bool) -> None:
-        """Backward operations, from the last; with `splits`, the gradients of weights are left out."""
-        template, plan = self.template, self.plan
-        overlaps = plan.overlap_tensor != "none"
-        done: set[int] = set()
-        core_again = plan.recompute == "selective"
-        joins: list[int] = []
-        for position in backward_order(steps):
-            step = steps[position]
-            name = f"{prefix}{step.name}.backward"
-            if isinstance(step, Ring):
-                continue
-            if isinstance(step, Exchange):
-                if step.backward is not None and plan.overlap_experts and step.group == "expert":
-                    self._beside(name, step.group, step.backward)
-                elif step.backward is not None and position not in done:
-                    feeds = position > 0 and is_product(steps[position - 1]) and step.group == "tensor"
-                    if plan.overlap_tensor == "full" and feeds and template.tail:
-                        # beside the product that its result feeds
-                        joins.append(
-                            collective(
-                                template, name, step.backward, step.group, after=template.tail, in_line=False
-                            )
-                        )
-                    else:
-                        collective(template, name, step.backward, step.group)
-                continue
-            if core_again and step.is_core:
-                for at, one in enumerate(steps[: position + 1]):
-                    if isinstance(one, Operation) and one.is_core:
-                        again, size = f"{prefix}{one.name}.recompute", one.saves - kept(one, "selective")
-                        ring = ring_before(steps, at)
-                        if ring is not None:
-                            self._ring_attention(again, one, ring, size, backward=False)
-                        else:
-                            self.compute(again, one, one.forward, allocates=size, is_temporary=True)
-                core_again = False
-            if step.weights is None or plan.frozen:
-                ring = ring_before(steps, position)
-                if ring is not None:
-                    self._ring_attention(name, step, ring, step.saves, backward=True)
-                else:
-                    self.compute(
-                        name,
-                        step,
-                        step.backward,
-                        frees=step.saves,
-                        is_temporary=self.is_again or kept(step, plan.recompute) < step.saves,
-                    )
-                continue
-            at = entered(steps, position)
-            exchange = steps[at] if at >= 0 else None
-            assert exchange is None or isinstance(exchange, Exchange), "that is what was looked for"
-            regathered: list[int] = []
-            if exchange is not None and exchange.regathers is not None:
-                regathered.append(
-                    collective(
-                        template,
-                        f"{prefix}{exchange.name}.again",
-                        exchange.regathers,
-                        exchange.group,
-                        in_line=not (overlaps and template.tail),
-                        after=template.tail if overlaps and template.tail else None,
-                    )
-                )
-            self.compute(name, step, step.backward)
-            template.also += joins
-            joins = []
-            beside: list[int] = []
-            if exchange is not None and exchange.backward is not None and (overlaps or splits):
-                done.add(at)
-                beside.append(
-                    collective(
-                        template,
-                        f"{prefix}{exchange.name}.backward",
-                        exchange.backward,
-                        exchange.group,
-                        after=template.tail,
-                        in_line=False,
-                    )
-                )
-            if splits:
-                template.also += [*regathered, *beside]
-            else:
-                template.also += regathered
-                self.compute(
-                    f"{prefix}{step.name}.weights",
-                    step,
-                    step.weights,
-                    frees=step.saves,
-                    is_temporary=self.is_again,
-                )
-                template.also += beside
-
-    def _beside(self, name: str, group: str, comm: tuple[CommKind, int]) -> None:
+    def beside(self, name: str, group: str, comm: tuple[CommKind, int]) -> None:
         """A collective that only the end of the pass waits for."""
         tail = self.template.tail
         row = collective(self.template, name, comm, group, after=tail, in_line=False)
@@ -260,7 +164,7 @@ class PassWriter:
             self.template.entries.append(row)
         self.pending.append(row)
 
-    def _ring_attention(
+    def ring_attention(
         self, name: str, operation: Operation, ring: Ring, size: int, *, backward: bool
     ) -> None:
         """Attention in as many parts as the context has ranks, each on another rank's keys and values. On the
@@ -343,7 +247,7 @@ class PassWriter:
         ]
 
     def unsharded_bytes(self, unit: Unit) -> int:
-        """Of a unit's gradients that other ranks have a part in."""
+        """Bytes of a unit's gradients that are reduced over other ranks."""
         return sum(
             ceil(unit.parameters(of_experts=of_experts) * self.chunk.gradient_bytes)
             for _, of_experts, ranks in self._sharing()

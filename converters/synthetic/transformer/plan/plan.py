@@ -1,4 +1,4 @@
-"""How a model is trained: over which ranks it is spread, in which pieces, and with which precision."""
+"""Plan of a training step: parallelism, schedule, precision and overlaps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Plan:
     """Tokens travel once to every node of so many ranks on which they have experts, as in DeepSeek's DeepEP,
     and once to every rank within a node; 0 sends a copy for every expert."""
     order: str = "tensor-context-data-pipeline"
-    """Which ranks are neighbours: the first varies fastest with the rank number."""
+    """Order of the dimensions in rank numbers: the first varies fastest with the rank number."""
     global_batch: int = 0
     """Sequences of a step; 0 takes one pass of all data ranks, in a pipeline four for each stage."""
     micro_batch: int = 1
@@ -43,26 +43,26 @@ class Plan:
     """Between the tensor-parallel parts, activations are cut along the sequence (Korthikanti 2022). None does
     so in training with tensor-parallel ranks, as Megatron-LM's recipes do, and not in inference."""
     sharding: str = "none"
-    """What is sharded over the data ranks (Rajbhandari 2020): the optimizer's states (zero1), gradients, too
-    (zero2), parameters, too (zero3, FSDP)."""
+    """ZeRO stage (Rajbhandari 2020): zero1 shards the optimizer's states over the data ranks, zero2 also
+    gradients, zero3 (FSDP) also parameters."""
     prefetch: int = 1
     """With zero3: layers whose parameters are gathered ahead."""
     dtype: str = "bf16"
-    """Of matrix products and activations; fp8 and narrower ones keep activations and weights in bf16."""
+    """Data type of products and activations; fp8 and narrower ones keep activations and weights in bf16."""
     gradient_dtype: str = "fp32"
-    """In which gradients are kept and reduced."""
+    """Data type in which gradients are kept and reduced."""
     recompute: str = "none"
     """Activations that are computed again in the backward pass: none; those of the attention's core
     (selective); all but a layer's input, of every other layer (alternate) or of all (full)."""
     flash_attention: bool = True
     is_fused: bool = True
-    """What is between matrix products runs in few kernels, as Megatron-LM's or a compiler's do; else each of
-    its functions is a kernel, as in plain PyTorch."""
+    """Functions between matrix products are fused into few kernels, as in Megatron-LM or by a compiler; else
+    each is a kernel, as in plain PyTorch."""
     overlap_gradients: bool = True
     """Gradients are reduced in buckets while the backward pass goes on."""
     bucket_MB: float = 100
     overlap_tensor: str = "none"
-    """Which tensor-parallel communication runs beside matrix products: none; that of the backward pass,
+    """Tensor-parallel communication that runs beside matrix products: none; that of the backward pass,
     beside products that don't need it (backward); all, piece by piece beside those that make or use it
     (full)."""
     overlap_experts: bool = False
@@ -79,7 +79,7 @@ class Plan:
     """Each expert takes equally many tokens and drops the rest, so that the host needn't wait for their
     number, and one kernel has the products of all experts of a rank."""
     imbalance: float = 0.0
-    """How unevenly tokens choose experts: the standard deviation of an expert's share over its mean."""
+    """Imbalance of tokens over experts: the standard deviation of an expert's share over its mean."""
     seed: int = 0
 
     def completed(self, *, is_training: bool) -> Plan:
@@ -96,7 +96,7 @@ class Plan:
 
     @property
     def ranks(self) -> int:
-        """Of all dimensions together."""
+        """Ranks of the job: the product of all dimensions."""
         return self.tensor * self.context * self.data * self.pipeline
 
     @property

@@ -1,4 +1,4 @@
-"""Which rank is where in a plan, and with whom it forms process groups."""
+"""Places of ranks in a plan, and their process groups."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chakrasim.traces.graph import ExecutionGraph, Ints, Rows
 from chakrasim.traces.workload import Others, Workload
 
 _LEAST_SHARE = 1e-3
-"""Of the mean: an expert always gets some tokens."""
+"""Smallest load of an expert, as a share of the mean: it always gets some tokens."""
 StageGraph = Callable[[int, Sequence[float]], tuple[ExecutionGraph, Ints]]
 """From a stage and its experts' loads to the graph and, in place of peers, what they are to the rank."""
 
@@ -35,7 +35,7 @@ class Ranks:
 
     @cached_property
     def strides(self) -> dict[str, int]:
-        """By dimension: how far neighbours along it are apart in rank number."""
+        """Distance in rank number between neighbours along each dimension."""
         strides, stride = {}, 1
         for dimension in self.plan.order.split("-"):
             strides[dimension] = stride
@@ -66,7 +66,7 @@ class Ranks:
         return self.along(place, *dimensions)
 
     def expert_place(self, place: Mapping[str, int]) -> int:
-        """Which part of the experts a rank has."""
+        """Index of the part of the experts that a rank has."""
         return bisect_left(self.expert_pool(place), self.rank(place)) % self.plan.expert
 
     def group(self, name: str, place: Mapping[str, int]) -> tuple[int, ...]:
@@ -155,8 +155,8 @@ def representatives(plan: Plan) -> list[int]:
 
 
 def are_alike(plan: Plan, blocks: Sequence[int]) -> bool:
-    """Whether on blocks of so many ranks all groups of a kind in a stage lie alike, and so do its messages:
-    whether the blocks of their members follow each other at equal distances. O(ranks x blocks)."""
+    """Symmetry of a stage's groups and messages on blocks of so many ranks: True if in all groups of a kind
+    the blocks of their members follow each other at equal distances. O(ranks x blocks)."""
     order = plan.order.split("-")[::-1]
     grid = np.arange(plan.ranks).reshape([int(getattr(plan, dimension)) for dimension in order])
     grid = grid.transpose([order.index(d) for d in ("pipeline", "tensor", "context", "data")])

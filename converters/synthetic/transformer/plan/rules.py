@@ -1,4 +1,4 @@
-"""What a plan must keep to, and which one nearby does."""
+"""Rules that a plan must keep, and the nearest plan that keeps a broken one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from chakrasim.converters.synthetic.transformer.plan.plan import (
 from chakrasim.traces.errors import ConfigError, UnknownName
 
 COUNTS = (*DIMENSIONS, "virtual_stages", "expert", "expert_tensor", "micro_batch", "global_batch")
-_MOST = 1 << 20
+_MAX_COUNT = 1 << 20
+"""Ranks, stages or sequences of a plan, as many as a job may have ranks."""
 
 
 class BrokenRule(ConfigError):
@@ -211,10 +212,10 @@ def check_plan(model: Model, plan: Plan) -> None:
 def _check_values(plan: Plan) -> None:
     for name in COUNTS:
         value = getattr(plan, name)
-        if not 1 <= value <= _MOST:
-            raise ConfigError(f"{shown(name)} is {value}; expected 1 to {_MOST:,}")
-    if plan.sequence is not None and not 1 <= plan.sequence <= _MOST * 64:
-        raise ConfigError(f"sequence is {plan.sequence}; expected 1 to {_MOST * 64:,} tokens")
+        if not 1 <= value <= _MAX_COUNT:
+            raise ConfigError(f"{shown(name)} is {value}; expected 1 to {_MAX_COUNT:,}")
+    if plan.sequence is not None and not 1 <= plan.sequence <= _MAX_COUNT * 64:
+        raise ConfigError(f"sequence is {plan.sequence}; expected 1 to {_MAX_COUNT * 64:,} tokens")
     for name, known in (
         ("schedule", SCHEDULES),
         ("sharding", SHARDINGS),
