@@ -240,7 +240,7 @@ def test_results_do_not_depend_on_sharing_graph_objects() -> None:
     assert simulate(shared, machine()).ends_ps.tolist() == simulate(apart, machine()).ends_ps.tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data(), st.integers(2, 4))
 def test_sharing_ports_changes_nothing_where_each_port_has_one_message(
     data: st.DataObject, ranks: int

@@ -26,4 +26,4 @@ def check_each(names: Iterable[str], check: Callable[[str], object]) -> None:
             check(name)
         except AssertionError as error:
             wrong[name] = (str(error) or "assertion failed").splitlines()[0]
-    assert not wrong
+    assert not wrong, wrong

@@ -151,7 +151,7 @@ def test_a_rank_has_its_own_entry(path: Path) -> None:
 
 
 @given(at=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255), cut=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_damaged_entry_is_parsed_anew_and_replaced(
     at: float, bits: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chakrasim.proto import execution_graph_pb2 as schema
@@ -85,7 +85,6 @@ def test_fields_say_what_the_columns_say(of: ExecutionGraph) -> None:
         assert len(found) + (row == 1) == len(node.attr)
 
 
-@settings(deadline=None)  # the first example compiles
 @given(graphs())
 def test_compiled_and_plain_writers_write_the_same(of: ExecutionGraph) -> None:
     by_objects = encode_graph(of)

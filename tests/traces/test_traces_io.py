@@ -152,7 +152,7 @@ def attribute_messages() -> st.SearchStrategy[Any]:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(attributes=st.lists(attribute_messages(), max_size=4), unknown=st.integers(0, 1000))
 def test_reading_and_writing_loses_nothing(
     tmp_path_factory: pytest.TempPathFactory, attributes: list[Any], unknown: int

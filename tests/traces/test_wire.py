@@ -144,7 +144,7 @@ def from_bytes(data: bytes, rank: int = 3, *, drops_unknown: bool = False) -> Ex
 
 @pytest.mark.slow
 @given(data=files())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whatever_is_read_is_the_same(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     fast = from_bytes(data)
     if fast is None:
@@ -171,7 +171,7 @@ def test_sound_files_are_read_without_objects(tmp_path: Path, monkeypatch: pytes
 
 
 @given(cut=st.integers(0, 3000), at=st.integers(0, 3000), byte=st.integers(0, 255), is_cut=st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_damaged_files_are_never_read_otherwise(
     cut: int, at: int, byte: int, is_cut: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -280,7 +280,7 @@ def test_observed_process_groups_are_the_same_either_way(tmp_path: Path) -> None
 
 
 @given(dependencies=st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_dependencies_on_unknown_nodes_are_dropped_the_same_either_way(
     dependencies: list[list[int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -302,7 +302,7 @@ PARTS = [content for content in ODD.values() if len(content) < 60]
     nodes=st.lists(st.lists(st.sampled_from(PARTS), max_size=4), min_size=1, max_size=4),
     metadata=st.sampled_from([b"", KEEPS_NUMBERS]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_odd_fields_together_are_read_the_same_either_way(
     nodes: list[list[bytes]], metadata: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -343,7 +343,7 @@ def test_every_cut_is_read_the_same_either_way(tmp_path: Path) -> None:
     at=st.integers(0, len(WHOLE) - 1),
     put=st.sampled_from([b"\x00", b"\x01", b"\x7f", b"\x80", b"\xff"]) | st.binary(min_size=1, max_size=3),
 )
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_damage_anywhere_is_read_the_same_either_way(
     at: int, put: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -226,7 +226,7 @@ optional = {
 events = st.fixed_dictionaries(plain, optional=optional)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(events, min_size=1, max_size=6), st.sampled_from([None, 1]))
 def test_any_events_give_the_same_recording_or_message(
     tmp_path_factory: pytest.TempPathFactory, listed: list[dict[str, Any]], indent: int | None
@@ -235,7 +235,7 @@ def test_any_events_give_the_same_recording_or_message(
     agrees(path, json.dumps({"traceEvents": listed, "distributedInfo": {"rank": 0}}, indent=indent))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.integers(0, 10**19), st.integers(0, 18), st.booleans())
 def test_times_are_the_nearest_doubles_nanoseconds(digits: int, decimals: int, is_negative: bool) -> None:
     text = str(digits).rjust(decimals + 1, "0")
@@ -248,7 +248,7 @@ def test_times_are_the_nearest_doubles_nanoseconds(digits: int, decimals: int, i
         assert abs(float(text)) >= 2**52
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6000)), max_size=40))
 def test_compiled_nesting_is_the_interpreted_one(spans: list[tuple[int, int]]) -> None:
     sorted_spans = sorted((1000 * start, -(1000 * start + length)) for start, length in spans)

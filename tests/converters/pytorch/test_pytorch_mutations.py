@@ -110,7 +110,7 @@ def mutate(document: dict[str, Any], mutation: tuple[Any, ...]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutations=st.lists(MUTATION, min_size=1, max_size=6))
 def test_a_damaged_trace_is_refused_in_words_or_replays(
     shared: Path, name: str, mutations: list[tuple[Any, ...]]

@@ -163,7 +163,6 @@ def test_every_dense_gradient_is_reduced_once(model: Dlrm) -> None:
         assert waits <= parents(graph, "optimizer.step")
 
 
-@settings(deadline=None)
 @given(st.sampled_from([1, 2, 3, 4, 6]), st.sampled_from(["greedy", "round-robin"]))
 def test_ranks_together_do_what_one_does(ranks: int, sharding: str) -> None:
     alone = generate_dlrm(SMALL, DlrmPlan(global_batch=24))
@@ -201,7 +200,7 @@ def test_memory_that_is_held_throughout() -> None:
     assert allocated.sum() == freed.sum() > 0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.sampled_from([SMALL, CROSSED]),
     st.builds(

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chakrasim.converters.synthetic.micro.collective import generate_collective
@@ -161,7 +161,6 @@ def test_a_ping_pong_of_far_ranks_leaves_the_others_idle() -> None:
     assert [len(graph) for graph in workload.graphs.values()] == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 6))
 def test_a_pipeline_fills_and_drains(stages: int, micro_batches: int) -> None:
     machine = load_machine("dgx-a100")
@@ -195,7 +194,6 @@ def test_a_halo_exchange_in_two_dimensions() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 3), st.booleans())
 def test_any_halo_exchange_is_valid_and_ends(grid: list[int], repeat: int, is_periodic: bool) -> None:
     workload = generate_halo(grid, 1000, repeat, 5, is_periodic=is_periodic)

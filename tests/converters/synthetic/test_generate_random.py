@@ -42,7 +42,7 @@ def of_kind(workload: Workload, kind: NodeKind) -> list[tuple[ExecutionGraph, in
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(plans, st.sampled_from(["analytical", "shared-ports", "congestion-aware"]))
 def test_every_seed_is_valid_and_replays_without_deadlock(plan: RandomPlan, network: str) -> None:
     workload = generate_random(plan)
@@ -53,7 +53,7 @@ def test_every_seed_is_valid_and_replays_without_deadlock(plan: RandomPlan, netw
         simulate(workload, machine, compute=compute, network=network)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(plans)
 def test_what_is_sent_is_received(plan: RandomPlan) -> None:
     workload = generate_random(plan)
@@ -69,7 +69,7 @@ def test_what_is_sent_is_received(plan: RandomPlan) -> None:
     assert all(source != target for source, target, _, _ in sent)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(plans)
 def test_every_operation_is_there_once(plan: RandomPlan) -> None:
     workload = generate_random(plan)

@@ -228,7 +228,7 @@ def test_ranks_share_columns() -> None:
     assert workload.groups[1].ranks == tuple(range(64))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.sampled_from(sorted(NETWORKS)),
     st.builds(

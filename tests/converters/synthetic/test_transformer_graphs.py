@@ -231,7 +231,7 @@ plans = st.builds(
 
 
 @given(model=st.sampled_from([DENSE, GPT, SPARSE, LATENT]), plan=plans)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_of_each_kind_takes_as_long_as_all(model: Model, plan: Plan) -> None:
     if model.experts is None:
         plan = replace(plan, expert=1, expert_tensor=1, imbalance=0)

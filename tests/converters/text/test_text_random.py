@@ -23,7 +23,7 @@ from chakrasim.traces.errors import ConfigError
 
 @pytest.mark.slow
 @given(st.integers(0, 10**9))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_loops_queues_and_themis(seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

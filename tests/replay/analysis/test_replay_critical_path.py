@@ -61,7 +61,7 @@ def test_a_deadlock_has_no_critical_path() -> None:
         critical_path(result_of(Workload.from_graphs(graphs)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(2, 4))
 def test_the_steps_cover_the_step_time_without_a_hole(data: st.DataObject, ranks: int) -> None:
     result = result_of(random_workload(data, ranks))

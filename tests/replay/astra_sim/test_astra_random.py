@@ -76,34 +76,34 @@ def test_the_referee_knows_the_recorded_runs(shared: Path, family: str) -> None:
 
 @pytest.mark.slow
 @given(SEEDS)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_idle_links_in_one_to_three_dimensions(seed: int) -> None:
     compare(random_case(seed, backend="unaware"))
 
 
 @pytest.mark.slow
 @given(SEEDS)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_links_that_messages_share(seed: int) -> None:
     compare(random_case(seed, backend="aware"))
 
 
 @given(SEEDS)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_graphs_of_all_kinds_of_nodes(seed: int) -> None:
     compare(random_node_case(seed))
 
 
 @pytest.mark.slow
 @given(SEEDS)
-@settings(max_examples=EXAMPLES // 2, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 def test_a_memory_bus_that_chunks_share(seed: int) -> None:
     bus = {"model-shared-bus": 1, "L": seed % 23, "o": seed % 7, "g": seed % 5, "G": 0.003}
     compare(random_case(seed, system=bus))
 
 
 @given(SEEDS)
-@settings(max_examples=EXAMPLES // 2, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 def test_one_rank_that_speaks_for_all_says_what_all_would(seed: int) -> None:
     case = random_case(seed, backend="unaware")
     own = next(iter(case["nodes"].values()))

@@ -93,7 +93,7 @@ def random_graph(draw: random.Random, dimensions: int) -> ExecutionGraph:
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_one_rank_for_all_and_one_rank_alone_say_what_all_ranks_do(seed: int) -> None:
     draw = random.Random(seed)
     machine = random_machine(draw)
@@ -109,7 +109,7 @@ def test_one_rank_for_all_and_one_rank_alone_say_what_all_ranks_do(seed: int) ->
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_on_shared_links_every_collective_ends(seed: int) -> None:
     draw = random.Random(seed)
     machine = random_machine(draw)

@@ -382,13 +382,13 @@ def periodic_workloads(draw: st.DrawFn) -> Workload:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(periodic_workloads(), st.sampled_from([0, 7, 30]), st.sampled_from([0, 10, 100]))
 def test_nothing_changes(workload: Workload, message_ps: int, collective_ps: int) -> None:
     skipped(workload, message_ps=message_ps, collective_ps=collective_ps, compiled=False)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(periodic_workloads(), st.sampled_from([0, 7, 30]), st.integers(0, 3))
 def test_nothing_changes_where_members_have_times_of_their_own(
     workload: Workload, message_ps: int, eager_rank: int

@@ -173,14 +173,14 @@ def test_ranks_may_share_one_graph_object() -> None:
     assert set(times.values()) == {(0, 10), (10, 110)}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data(), st.integers(2, 4))
 def test_random_workloads_replay_as_the_plain_reference_does(data: st.DataObject, ranks: int) -> None:
     workload = random_workload(data, ranks)
     assert play(workload) == play_naively(workload)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), st.integers(2, 4))
 def test_random_workloads_keep_to_the_rules(data: st.DataObject, ranks: int) -> None:
     workload = random_workload(data, ranks)
@@ -197,7 +197,7 @@ def test_random_workloads_keep_to_the_rules(data: st.DataObject, ranks: int) -> 
         assert all(before[1] <= after[0] for before, after in pairwise(held))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data(), st.integers(2, 4), st.integers(2, 9))
 def test_every_cost_times_k_is_every_time_times_k(data: st.DataObject, ranks: int, k: int) -> None:
     program = build_program(random_workload(data, ranks))

@@ -111,7 +111,7 @@ def test_the_loop_and_the_network_take_turns() -> None:
     assert replay(workload, is_shared=True, is_compiled=True) == [40, 10, 50, 40, 43, 50, 53]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=6))
 def test_messages_that_never_meet_replay_as_without_sharing(steps: list[tuple[int, int]]) -> None:
     # One lane of communication a rank: the messages from 0 to 1 follow each other.
@@ -127,7 +127,7 @@ def test_messages_that_never_meet_replay_as_without_sharing(steps: list[tuple[in
     assert replay(workload, is_shared=True) == replay(workload, is_shared=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12)
 )

@@ -143,7 +143,7 @@ def test_a_deadlock_shows_what_waits() -> None:
     assert (stuck["ts"], stuck["dur"], stuck["args"]["never_ended"]) == (0.0, 2.0, True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), st.integers(2, 4))
 def test_random_timelines_keep_to_the_format(data: st.DataObject, ranks: int) -> None:
     workload = random_workload(data, ranks)

@@ -163,7 +163,7 @@ def test_without_pandas_the_data_frame_says_what_to_install(monkeypatch: pytest.
         ranks_dataframe(result)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), st.integers(2, 4))
 def test_compute_exposed_and_idle_time_make_up_the_whole(data: st.DataObject, ranks: int) -> None:
     for times in result_of(random_workload(data, ranks)).ranks:
@@ -173,7 +173,7 @@ def test_compute_exposed_and_idle_time_make_up_the_whole(data: st.DataObject, ra
         assert times.exposed_communication_ps <= times.communication_ps
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=12))
 def test_a_union_of_intervals_is_as_long_as_its_points(spans: list[tuple[int, int]]) -> None:
     import numpy as np

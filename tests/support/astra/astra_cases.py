@@ -11,6 +11,8 @@ import astra_reference
 import yaml
 
 from chakrasim.replay.astra_sim.files import read_astra_sim
+from chakrasim.replay.astra_sim.imported import Imported
+from chakrasim.replay.machine.machine import Machine
 from chakrasim.replay.results.result import Result
 from chakrasim.replay.simulate import simulate
 from chakrasim.traces.builder import GraphBuilder
@@ -79,13 +81,13 @@ def workload_of(nodes: dict[int, list[Node]], groups: dict[str, list[int]]) -> W
     return Workload.from_graphs(graphs, groups=groups)
 
 
-def replay(case: dict[str, Any], folder: Path) -> Result:
-    """Our answer to a random case."""
+def imported(case: dict[str, Any], folder: Path) -> Imported:
+    """The machine of a random case, from ASTRA-sim's files, which are written into the folder."""
     (folder / "system.json").write_text(json.dumps(case["system"]))
     (folder / "network.yml").write_text(yaml.safe_dump(case["network"]))
     (folder / "groups.json").write_text(json.dumps(case["groups"]))
     (folder / "remote.json").write_text(json.dumps(case.get("memory")))
-    imported = read_astra_sim(
+    return read_astra_sim(
         network=folder / "network.yml",
         system=folder / "system.json",
         groups=folder / "groups.json" if case["groups"] else None,
@@ -93,12 +95,21 @@ def replay(case: dict[str, Any], folder: Path) -> Result:
         queues=case["queues"],
         rendezvous=case["rendezvous"],
     )
+
+
+def replay_on(machine: Machine, case: dict[str, Any], *, replay_only: bool) -> Result:
+    """Our answer to a random case on a machine."""
     network = "congestion-aware" if case["backend"] == "aware" else "analytical"
-    if imported.replay_only:
+    if replay_only:
         network = "recorded"
-    machine = imported.machine
     workload = workload_of(case["nodes"], case["groups"])
     return simulate(workload, machine, compute=machine.compute, network=network)
+
+
+def replay(case: dict[str, Any], folder: Path) -> Result:
+    """Our answer to a random case."""
+    found = imported(case, folder)
+    return replay_on(found.machine, case, replay_only=found.replay_only)
 
 
 def referee(case: dict[str, Any]) -> astra_reference.Outcome:

@@ -84,7 +84,7 @@ def _add_step(
 
 @pytest.mark.slow
 @given(st.integers(0, 10**9), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_random_graphs_run_and_keep_what_waits_for_what(
     tmp_path_factory: pytest.TempPathFactory, seed: int, has_lanes: bool
 ) -> None:
@@ -112,7 +112,7 @@ def test_random_graphs_run_and_keep_what_waits_for_what(
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_astra_sim_runs_is_exported_as_it_is(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
