@@ -31,7 +31,13 @@ from chakrasim.converters.synthetic.dlrm.model import Dlrm
 from chakrasim.converters.synthetic.graph_writer.step import BACKWARD, FORWARD, OPTIMIZER, Buckets, StepWriter
 from chakrasim.converters.synthetic.limits import require_least, require_nodes
 from chakrasim.converters.synthetic.op_cost.layers import INDEX_BYTES, Formats, Layer, elementwise, linear
-from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
+from chakrasim.converters.synthetic.op_cost.optimizers import (
+    UNSHARDED,
+    bytes_each,
+    dense_step,
+    held_bytes,
+    optimizer,
+)
 from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.traces.errors import ConfigError, UnknownName
 from chakrasim.traces.graph import CommKind, ExecutionGraph
@@ -150,7 +156,7 @@ class _Step:
         if plan.is_inference:
             held = {"parameters": model.dense_parameters * formats.width}
         else:
-            held = held_bytes(plan.optimizer, model.dense_parameters, formats)
+            held = held_bytes(bytes_each(plan.optimizer, formats), (model.dense_parameters, UNSHARDED))
             of_tables["optimizer"] = tables.rows * self.row_bytes * self.states
         self.writer = StepWriter(
             {

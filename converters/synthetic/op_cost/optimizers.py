@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
 
 from chakrasim.converters.synthetic.op_cost.layers import Formats
 from chakrasim.converters.synthetic.op_cost.work import Work
@@ -43,11 +45,27 @@ def dense_step(name: str, parameters: int, formats: Formats) -> Work:
     return Work(kept.ops * parameters, parameters * (formats.gradient_width + 8 * (1 + kept.states) + copy))
 
 
-def held_bytes(name: str, parameters: int, formats: Formats) -> dict[str, int]:
-    """Bytes that a rank keeps throughout training: parameters with their copy, gradients, states."""
+class Held(NamedTuple):
+    """A figure each of parameters, gradients and optimizer states, which are kept throughout training."""
+
+    parameters: float
+    gradients: float
+    optimizer: float
+
+
+UNSHARDED = Held(1, 1, 1)
+
+
+def bytes_each(name: str, formats: Formats) -> Held:
+    """Bytes kept for a parameter in 32 bits, beside which products in 16 bits have a copy."""
     copy = formats.width if formats.width < 4 else 0
+    return Held(4 + copy, formats.gradient_width, 4 * optimizer(name).states)
+
+
+def held_bytes(each: Held, *counts: tuple[int, Held]) -> dict[str, int]:
+    """Bytes that a rank keeps throughout training: `each` for one parameter, `counts` of parameters with the
+    ranks that each part of them is sharded over."""
     return {
-        "parameters": parameters * (4 + copy),
-        "gradients": parameters * formats.gradient_width,
-        "optimizer": parameters * 4 * optimizer(name).states,
+        part: ceil(sum(count * getattr(each, part) / getattr(ranks, part) for count, ranks in counts))
+        for part in Held._fields
     }

@@ -14,6 +14,7 @@ from math import ceil
 
 from chakrasim.converters.synthetic.graph_writer.template import Assembly, Tables, Template, collective
 from chakrasim.converters.synthetic.op_cost.operations import Operation
+from chakrasim.converters.synthetic.op_cost.optimizers import Held, held_bytes
 from chakrasim.converters.synthetic.op_cost.work import Work
 from chakrasim.converters.synthetic.transformer.layers.chunk import Chunk
 from chakrasim.converters.synthetic.transformer.layers.shape import Shape
@@ -77,7 +78,7 @@ def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -
             else:
                 templates[key] = weights_pass(chunk, tables, is_last=is_end)
         assembly.place(templates[key], one.micro_batch)
-    held = held_bytes(chunks)
+    held = _held_bytes(chunks)
     reduced = reduce_pass(chunks, tables)
     if len(reduced):
         assembly.place(reduced)
@@ -98,7 +99,7 @@ def _stage_graph(model: Model, plan: Plan, stage: int, loads: Sequence[float]) -
     return assembly.build(0, {}, metadata)
 
 
-def held_bytes(chunks: Sequence[Chunk]) -> dict[str, int]:
+def _held_bytes(chunks: Sequence[Chunk]) -> dict[str, int]:
     """Bytes that a rank holds throughout a step: parameters, gradients and the optimizer's states.
 
     Adam keeps two moments and, where parameters are in 16 bits, a copy of them, each in 32 bits. Stage 1
@@ -108,14 +109,15 @@ def held_bytes(chunks: Sequence[Chunk]) -> dict[str, int]:
     plan = first.plan
     level = SHARDINGS.index(plan.sharding)
     states = 8 if parameter_bytes(plan) == 4 else 12
+    each = Held(first.parameter_bytes, first.gradient_bytes, states)
+    if plan.frozen:
+        each = Held(first.parameter_bytes, 0, 0)
     experts, dense = rank_parameters(chunks)
-    held = {"parameters": 0.0, "gradients": 0.0, "optimizer": 0.0}
-    for count, ranks in ((dense, first.data_ranks), (experts, first.expert_data_ranks)):
-        held["parameters"] += count * first.parameter_bytes / (ranks if level > 2 else 1)
-        if not plan.frozen:
-            held["gradients"] += count * first.gradient_bytes / (ranks if level > 1 else 1)
-            held["optimizer"] += count * states / (ranks if level > 0 else 1)
-    return {part: ceil(size) for part, size in held.items()}
+    shards = [
+        Held(*(ranks if level >= stage else 1 for stage in (3, 2, 1)))
+        for ranks in (first.data_ranks, first.expert_data_ranks)
+    ]
+    return held_bytes(each, (dense, shards[0]), (experts, shards[1]))
 
 
 def _optimizer(model: Model, chunks: Sequence[Chunk], tables: Tables) -> Template:

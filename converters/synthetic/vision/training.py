@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from chakrasim.converters.synthetic.graph_writer.step import OPTIMIZER, Buckets, StepWriter
 from chakrasim.converters.synthetic.limits import require_least, require_nodes
 from chakrasim.converters.synthetic.op_cost.layers import Formats
-from chakrasim.converters.synthetic.op_cost.optimizers import dense_step, held_bytes, optimizer
+from chakrasim.converters.synthetic.op_cost.optimizers import (
+    UNSHARDED,
+    bytes_each,
+    dense_step,
+    held_bytes,
+    optimizer,
+)
 from chakrasim.converters.synthetic.vision.networks import Images, Network, network
 from chakrasim.traces.graph import ExecutionGraph
 from chakrasim.traces.names.op_kinds import ELEMENTWISE
@@ -54,7 +60,7 @@ def generate_vision(name: str, plan: VisionPlan) -> Workload:
 
 
 def _graph(made: Network, plan: VisionPlan, formats: Formats) -> ExecutionGraph:
-    held = held_bytes(plan.optimizer, made.parameters, formats)
+    held = held_bytes(bytes_each(plan.optimizer, formats), (made.parameters, UNSHARDED))
     if plan.is_inference:
         held = {"parameters": made.parameters * formats.width}
     writer = StepWriter(
