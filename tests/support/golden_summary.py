@@ -10,8 +10,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from own_jobs import JOBS, write_job
 
 from chakrasim.converters.pytorch import convert_pytorch
 from chakrasim.replay.analysis.fidelity import compare, has_recording, replay_as_recorded
@@ -41,6 +43,11 @@ def sample_file(name: str) -> Path:
 def samples() -> list[str]:
     """Files of the package's own samples, profiler traces and graphs, by name."""
     return sorted(str(path.relative_to(SAMPLES)) for path in SAMPLES.glob("*/*.gz"))
+
+
+def own_file(name: str) -> Path:
+    """Where the summary of a job of `own_jobs` stands."""
+    return GOLDEN / "own" / f"{name}.txt"
 
 
 def inputs(shared: Path) -> list[str]:
@@ -141,5 +148,9 @@ if __name__ == "__main__":
     (GOLDEN / "samples").mkdir(exist_ok=True)
     for name in samples():
         sample_file(name).write_text(summary(SAMPLES / name))
+    (GOLDEN / "own").mkdir(exist_ok=True)
+    with TemporaryDirectory() as made:
+        for name in JOBS:
+            own_file(name).write_text(summary(write_job(name, Path(made))))
     for name in inputs(SHARED) if SHARED.is_dir() else ():
         golden_file(name).write_text(summary(SHARED / name))

@@ -7,21 +7,17 @@ the device bounds.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from causality import graph_of, longest_path_ps, replay, with_durations
 from families import check_each, families
 
 from chakrasim.converters.pytorch import convert_pytorch
-from chakrasim.replay.machine.load import load_machine
-from chakrasim.replay.results.result import Result
-from chakrasim.replay.simulate import simulate
 from chakrasim.traces.edits.scale import Scales
 from chakrasim.traces.graph import ExecutionGraph, NodeKind
-from chakrasim.traces.order import program_order
 from chakrasim.traces.workload import Workload
 
 pytestmark = pytest.mark.slow
@@ -50,32 +46,9 @@ def converted(path: Path) -> Workload:
     return convert_pytorch(path)
 
 
-def graph_of(workload: Workload) -> ExecutionGraph:
-    (graph,) = workload.graphs.values()
-    return graph
-
-
-def replay(workload: Workload, scales: Scales | None = None) -> Result:
-    return simulate(workload, load_machine("ethernet-10g"), network="measured", scales=scales or Scales())
-
-
-def with_durations(workload: Workload, durations_ps: np.ndarray) -> Workload:
-    graph = graph_of(workload)
-    return replace(workload, graphs={graph.rank: replace(graph, durations_ps=durations_ps)})
-
-
 def busiest_ps(graph: ExecutionGraph, durations_ps: np.ndarray) -> int:
     """The time of all nodes of the lane that has most of it."""
     return max(int(durations_ps[graph.lanes == lane].sum()) for lane in range(len(graph.lane_names)))
-
-
-def longest_path_ps(graph: ExecutionGraph, durations_ps: np.ndarray) -> int:
-    """The longest chain of dependencies; lanes add nothing, since the order on each is a dependency too."""
-    ends = [0] * len(graph)
-    for row in np.argsort(program_order(graph)).tolist():
-        begin = max((ends[parent] for parent in graph.parents_of(row).tolist()), default=0)
-        ends[row] = begin + int(durations_ps[row])
-    return max(ends)
 
 
 FAMILIES = families(TRACES, r"[^/]+")
