@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ def _sniff(head: bytes, path: Path) -> bool:
     """A first record that is metadata, or a node in JSON; a file that is called so, whatever is in it."""
     if path.name.endswith(SUFFIXES):
         return True
-    if _JSON.match(head):
+    if _JSON.match(head.removeprefix(codecs.BOM_UTF8)):  # whose bytes are the size of a record, too
         return _JSON_GRAPH.search(head) is not None
     size_bytes = next((at for at, byte in enumerate(head[:5], 1) if byte < 128), 0)
     if not size_bytes or not head.translate(None, _TEXT):

@@ -193,3 +193,9 @@ def test_dropping_unknown_dependencies_is_allowed_for_traces_that_cannot_have_th
 ) -> None:
     done = run("inspect", write_ranks(tmp_path), "--drop-unknown-dependencies", "--json")
     assert done.exit_code == 0, done.stderr
+
+
+def test_a_byte_order_mark_makes_no_chakra_file_of_a_profiler_trace(tmp_path: Path) -> None:
+    path = tmp_path / "trace.0.json"
+    path.write_bytes(b'\xef\xbb\xbf{\n "schemaVersion": 1,\n "traceEvents": []}')
+    assert "byte order mark" in mistake(run("inspect", path))
